@@ -1,0 +1,1 @@
+//! Between instances, and from Django.

@@ -1,0 +1,1 @@
+//! Configuration: one small struct per concern, read from the environment, all errors reported together.

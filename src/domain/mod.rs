@@ -1,0 +1,17 @@
+//! The words of the chat: ids, topics, members, messages, time.
+//!
+//! Pure: no I/O, no JSON, no knowledge of sockets or tables.
+
+pub mod id;
+pub mod member;
+pub mod message;
+pub mod room;
+pub mod time;
+pub mod topic;
+
+pub use id::{ConnectionId, InstanceName, MessageId, RoomId, ThreadId, UserId};
+pub use member::{Person, Role};
+pub use message::{Author, Message, ReplyPreview};
+pub use room::{Room, Visibility};
+pub use time::Micros;
+pub use topic::Topic;

@@ -1,0 +1,1 @@
+//! Listeners, the upgrade, ops routes.

@@ -1,0 +1,1 @@
+//! Who is it: credentials, connection tokens, JWTs.

@@ -1,0 +1,33 @@
+//! A realtime chat gateway that runs beside a Django application.
+//!
+//! Inward, every step takes what the one before it made:
+//!
+//! ```text
+//! browser ──ws──► http ─► identity ─► session ─► socket.reader ─► wire.decode ─► access.check ─► command.run ─┐
+//!                                        ▲                                                                    ▼
+//!                                  socket.writer ◄─ outbox ◄─ hub ◄─ bus ◄── Redis ◄── bus.publish ◄── store (Postgres)
+//! ```
+//!
+//! The modules, in the order of the data. `tests/architecture.rs` fails on an import against it.
+
+pub mod domain;
+pub mod keyspace;
+pub mod lifecycle;
+pub mod telemetry;
+pub mod config;
+
+pub mod wire;
+
+pub mod socket;
+pub mod identity;
+pub mod store;
+pub mod bus;
+pub mod presence;
+
+pub mod hub;
+pub mod access;
+pub mod command;
+pub mod session;
+pub mod http;
+
+pub mod gateway;

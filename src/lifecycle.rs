@@ -1,0 +1,1 @@
+//! Tasks, shutdown tokens and signals.

@@ -1,0 +1,3 @@
+//! The `community-gateway` program.
+
+fn main() {}

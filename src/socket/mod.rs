@@ -1,0 +1,1 @@
+//! One WebSocket. Knows no chat.

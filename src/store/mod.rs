@@ -1,0 +1,1 @@
+//! Postgres: Django's tables. The only SQL in the gateway.

@@ -1,0 +1,1 @@
+//! The protocol, pure: commands in, events out, refusals and close codes.

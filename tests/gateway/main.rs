@@ -1,0 +1,1 @@
+//! Behaviour of the gateway over real Postgres and Redis.
