@@ -1,1 +1,100 @@
-//! Every Redis key and channel name.
+//! Every Redis key and channel name, with its owner and time to live.
+//!
+//! Nothing else in the crate may spell one. In Cluster mode the id in braces is the hash tag, so that all keys of one
+//! topic live in one slot; the braces are left out otherwise, because the names without them are the contract.
+
+use std::fmt::Display;
+
+use crate::domain::{InstanceName, RoomId, Topic, UserId};
+
+/// The channel that Django sends control messages on.
+pub const CONTROL: &str = "community:control";
+
+/// The fan-out channel of a topic: `community:room:{id}`, `community:dm:{id}`, `community:thread:{id}`.
+#[must_use]
+pub fn channel(topic: Topic) -> String {
+    format!("community:{topic}")
+}
+
+/// Reads a fan-out channel's name back into its topic.
+#[must_use]
+pub fn parse_channel(channel: &[u8]) -> Option<Topic> {
+    let text = std::str::from_utf8(channel).ok()?;
+    let (kind, id) = text.strip_prefix("community:")?.split_once(':')?;
+    let id = id.parse().ok()?;
+    match kind {
+        "room" => Some(Topic::Room(RoomId(id))),
+        "dm" => Some(Topic::Dm(crate::domain::ThreadId(id))),
+        "thread" => Some(Topic::Thread(crate::domain::ThreadId(id))),
+        _ => None,
+    }
+}
+
+/// ZSET offset → envelope, the recent events of a topic. Ours; trimmed by number, lives as long as [`LOG_SECONDS`]
+/// after the last event.
+#[must_use]
+pub fn log(topic: Topic) -> String {
+    format!("community:log:{topic}")
+}
+
+/// HASH `offset`, `epoch`, `published`, `time`: where a topic's log stands. Ours; lives [`POSITION_SECONDS`] after the
+/// last event, so that an epoch outlives its log.
+#[must_use]
+pub fn position(topic: Topic) -> String {
+    format!("community:position:{topic}")
+}
+
+/// How long a topic's log is kept after its last event.
+pub const LOG_SECONDS: u64 = 600;
+
+/// How long a topic's position is kept after its last event.
+pub const POSITION_SECONDS: u64 = 7 * 86_400;
+
+/// ZSET user id → lease end (Unix seconds): who is online in a room. Shared with Django, which may read it. Expires
+/// [`crate::config::Presence`]'s lease after the last renewal.
+#[must_use]
+pub fn presence(id: impl Display) -> String {
+    format!("community:presence:{id}")
+}
+
+/// ZSET `user|instance` → lease end: which instances hold a user's seats in a room. Ours; expires with the presence.
+#[must_use]
+pub fn seats(id: impl Display) -> String {
+    format!("community:seats:{id}")
+}
+
+/// ZSET instance → lease end: which instances have seats in a room. Ours; expires with the presence.
+#[must_use]
+pub fn places(id: impl Display) -> String {
+    format!("community:places:{id}")
+}
+
+/// HASH user id → time: who types in a room. Expires 10 s after the last keystroke.
+#[must_use]
+pub fn typing(id: impl Display) -> String {
+    format!("community:typing:{id}")
+}
+
+/// ZSET of the times of a user's sends: the sliding windows. Lives as long as the longest window.
+#[must_use]
+pub fn send_window(user: UserId) -> String {
+    format!("rate_limit:community:{user}")
+}
+
+/// ZSET of the times of a user's new connections. Lives one minute.
+#[must_use]
+pub fn connect_window(user: UserId) -> String {
+    format!("rate_limit:community:connects:{user}")
+}
+
+/// ZSET `instance/connection` → lease end: a user's open sockets. Ours; expires with the leases.
+#[must_use]
+pub fn sockets(user: UserId) -> String {
+    format!("community:sockets:{user}")
+}
+
+/// STRING, the liveness lease of an instance.
+#[must_use]
+pub fn instance(name: &InstanceName) -> String {
+    format!("community:instance:{name}")
+}

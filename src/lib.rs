@@ -10,24 +10,24 @@
 //!
 //! The modules, in the order of the data. `tests/architecture.rs` fails on an import against it.
 
+pub mod config;
 pub mod domain;
 pub mod keyspace;
 pub mod lifecycle;
 pub mod telemetry;
-pub mod config;
 
 pub mod wire;
 
-pub mod socket;
-pub mod identity;
-pub mod store;
 pub mod bus;
+pub mod identity;
 pub mod presence;
+pub mod socket;
+pub mod store;
 
-pub mod hub;
 pub mod access;
 pub mod command;
-pub mod session;
 pub mod http;
+pub mod hub;
+pub mod session;
 
 pub mod gateway;

@@ -1,0 +1,186 @@
+//! Every metric of the gateway, as one typed struct: the doc comment is the help text, the field is the handle.
+//!
+//! Labels are bounded sets of words; never an id, a name, an address or a text.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Upper bounds, in seconds, of the buckets of every duration.
+const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+macro_rules! help {
+    ($($line:literal)*) => { concat!($($line),*).trim() };
+}
+
+macro_rules! make {
+    (IntCounter, $name:expr, $help:expr, []) => { IntCounter::new($name, $help) };
+    (IntGauge, $name:expr, $help:expr, []) => { IntGauge::new($name, $help) };
+    (Histogram, $name:expr, $help:expr, []) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help).buckets(SECONDS.to_vec()))
+    };
+    (IntCounterVec, $name:expr, $help:expr, [$($label:literal),+]) => {
+        IntCounterVec::new(Opts::new($name, $help), &[$($label),+])
+    };
+    (IntGaugeVec, $name:expr, $help:expr, [$($label:literal),+]) => {
+        IntGaugeVec::new(Opts::new($name, $help), &[$($label),+])
+    };
+}
+
+macro_rules! metrics {
+    ($( $(#[doc = $doc:literal])+ $field:ident: $kind:ident [$($label:literal),*], )+) => {
+        /// Handles of all metrics. One for each gateway, so that two can live in one process.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $( $(#[doc = $doc])+ pub $field: $kind, )+
+        }
+
+        impl Metrics {
+            /// Makes and registers all metrics, each named `community_gateway_` and its field.
+            ///
+            /// # Errors
+            /// When a name or label is not one that Prometheus takes; a test constructs this, so it cannot happen in
+            /// a build that passed.
+            pub fn new() -> Result<Self, prometheus::Error> {
+                let registry = Registry::new();
+                #[cfg(target_os = "linux")]
+                registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+                $(
+                    let $field = make!(
+                        $kind,
+                        concat!("community_gateway_", stringify!($field)),
+                        help!($($doc)+),
+                        [$($label),*]
+                    )?;
+                    registry.register(Box::new($field.clone()))?;
+                )+
+                Ok(Self { registry, $($field),+ })
+            }
+
+            /// Name, type, labels and help of every metric, for the reference table.
+            #[must_use]
+            pub fn reference() -> Vec<[&'static str; 4]> {
+                vec![$( [
+                    concat!("community_gateway_", stringify!($field)),
+                    stringify!($kind),
+                    concat!($($label, " "),*).trim(),
+                    help!($($doc)+),
+                ] ),+]
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Sockets open now.
+    sockets_open: IntGauge [],
+    /// Handshakes in progress now.
+    handshakes_open: IntGauge [],
+    /// Upgrades answered with 101.
+    upgrades_total: IntCounter [],
+    /// Requests refused before the upgrade, by reason.
+    upgrades_refused_total: IntCounterVec ["reason"],
+    /// Logins, by kind of credential and outcome.
+    logins_total: IntCounterVec ["credential", "outcome"],
+    /// Connections ended, by close code (1006: without a close frame).
+    closes_total: IntCounterVec ["code"],
+    /// Sessions inside a topic now, by kind of topic.
+    sessions_open: IntGaugeVec ["topic"],
+    /// Frames received from clients, control frames not counted.
+    frames_received_total: IntCounter [],
+    /// Commands, by type and outcome (`ok` or the refusal's code).
+    commands_total: IntCounterVec ["command", "outcome"],
+    /// Time from a command's frame to its outcome, in seconds.
+    command_seconds: Histogram [],
+    /// Protocol errors of clients, by what was wrong.
+    protocol_errors_total: IntCounterVec ["error"],
+    /// Events handed to connections.
+    deliveries_total: IntCounter [],
+    /// Deliveries that the hub wrote to the socket itself, without waking a task.
+    deliveries_direct_total: IntCounter [],
+    /// Bytes queued in all outboxes now.
+    outbox_bytes: IntGauge [],
+    /// Queued events replaced by a newer one of the same key, or left out because the outbox was nearly full.
+    outbox_coalesced_total: IntCounter [],
+    /// Connections closed because their outbox was full.
+    outbox_overflow_total: IntCounter [],
+    /// Topics with a seat on this instance.
+    topics_open: IntGauge [],
+    /// Seats on this instance.
+    seats_open: IntGauge [],
+    /// Channels subscribed to now.
+    subscriptions_open: IntGauge [],
+    /// Messages received from Redis pub/sub, by kind.
+    bus_received_total: IntCounterVec ["kind"],
+    /// Messages from Redis pub/sub dropped because the gateway's own queue was full.
+    bus_dropped_total: IntCounter [],
+    /// Payloads from Redis pub/sub that could not be read, by what was wrong.
+    bus_malformed_total: IntCounterVec ["error"],
+    /// Events published to Redis, by kind.
+    bus_published_total: IntCounterVec ["kind"],
+    /// Publishes that failed, and were retried or given up.
+    bus_publish_failures_total: IntCounter [],
+    /// Times that the subscriber lost its connection to Redis.
+    bus_disconnects_total: IntCounter [],
+    /// Gaps found in a topic's offsets.
+    bus_gaps_total: IntCounter [],
+    /// Events recovered for a gap, from the log or from Postgres.
+    bus_gap_events_total: IntCounterVec ["source"],
+    /// Events that arrived before their predecessor and waited for it.
+    bus_reordered_total: IntCounter [],
+    /// Time from publishing an event to its arrival here, as the two clocks tell, in seconds.
+    bus_lag_seconds: Histogram [],
+    /// Messages written to Postgres.
+    messages_stored_total: IntCounter [],
+    /// Transactions that wrote messages.
+    write_batches_total: IntCounter [],
+    /// Messages that failed to be written, by reason.
+    write_failures_total: IntCounterVec ["reason"],
+    /// Time of a writing transaction, in seconds.
+    write_seconds: Histogram [],
+    /// Messages waiting to be written now.
+    write_queue: IntGauge [],
+    /// Queries to Postgres that failed, by reason.
+    store_failures_total: IntCounterVec ["reason"],
+    /// State and history reads answered from a read that was already under way.
+    reads_shared_total: IntCounter [],
+    /// Refusals by a limit, by limit.
+    limited_total: IntCounterVec ["limit"],
+    /// Users that entered or left a room as seen by all instances, by direction.
+    presence_changes_total: IntCounterVec ["direction"],
+    /// Presence leases ended by the sweep because their instance is gone.
+    presence_expired_total: IntCounter [],
+    /// Calls to Redis that failed, by part.
+    redis_failures_total: IntCounterVec ["part"],
+    /// Control messages received, by action.
+    control_total: IntCounterVec ["action"],
+    /// 1 while the named dependency answers and delivers, else 0.
+    dependency_up: IntGaugeVec ["dependency"],
+}
+
+impl Metrics {
+    /// Writes all metrics in Prometheus's text format.
+    ///
+    /// # Errors
+    /// When a metric cannot be encoded.
+    pub fn encode(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_metrics_register_and_encode() {
+        let metrics = Metrics::new().expect("names are valid");
+        metrics.sockets_open.inc();
+        let text = String::from_utf8(metrics.encode().expect("encodes")).expect("is text");
+        assert!(text.contains("community_gateway_sockets_open 1"));
+        assert!(Metrics::reference().iter().all(|[_, _, _, help]| !help.is_empty()));
+    }
+}
