@@ -1,0 +1,307 @@
+//! From a client's text to a typed command.
+//!
+//! The text has arrived whole and is UTF-8. Unknown fields are ignored, unknown types refused by name, and nothing here
+//! ends a connection.
+
+use std::cell::RefCell;
+
+use serde_json::value::RawValue;
+use simd_json::prelude::*;
+use simd_json::{BorrowedValue, Buffers};
+use uuid::Uuid;
+
+use super::{Code, Refusal};
+use crate::domain::MessageId;
+
+/// The longest message, in code points, after trimming.
+pub const MAX_CONTENT_CHARS: usize = 4000;
+/// The most attachments of one message.
+pub const MAX_ATTACHMENTS: usize = 10;
+/// The longest `client_id`, in characters.
+pub const MAX_CLIENT_ID_CHARS: usize = 64;
+/// The largest page of history.
+pub const MAX_HISTORY: u16 = 100;
+/// The page of history a client gets that does not say how many.
+pub const DEFAULT_HISTORY: u16 = 50;
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientCommand {
+    Ping,
+    SendMessage(SendMessage),
+    Typing { is_typing: bool },
+    ReadReceipt { message_id: MessageId },
+    RequestHistory { cursor: Option<MessageId>, limit: u16 },
+}
+
+/// A message that a client wants to post; the text is trimmed and has 1 to 4000 characters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SendMessage {
+    pub content: String,
+    pub reply_to: Option<MessageId>,
+    pub attachments: Vec<Attachment>,
+    /// The sender's own name for this message, echoed in the ack and the event.
+    pub client_id: Option<String>,
+}
+
+/// A file that the client has uploaded before, as it describes it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Attachment {
+    pub url: String,
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// MIME type.
+    #[serde(rename = "type")]
+    pub mime: String,
+}
+
+impl ClientCommand {
+    /// The frame's `type`, for metrics and refusals.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::SendMessage(_) => "send_message",
+            Self::Typing { .. } => "typing",
+            Self::ReadReceipt { .. } => "read_receipt",
+            Self::RequestHistory { .. } => "request_history",
+        }
+    }
+
+    /// Decodes one text message. The bytes are used as the parser's working space and are garbage afterwards.
+    ///
+    /// # Errors
+    /// A refusal that names what is wrong with the frame.
+    pub fn decode(text: &mut [u8]) -> Result<Self, Refusal> {
+        thread_local! {
+            static SPACE: RefCell<(Buffers, Vec<u8>)> = RefCell::new((Buffers::new(1024), Vec::new()));
+        }
+        SPACE.with_borrow_mut(|(buffers, original)| {
+            original.clear();
+            original.extend_from_slice(text);
+            let decoded = match simd_json::to_borrowed_value_with_buffers(text, buffers) {
+                Ok(value) => from_value(&value),
+                Err(_) => Err(Refusal::new(why_unreadable(original))),
+            };
+            if original.capacity() > 64 * 1024 {
+                *original = Vec::new();
+            }
+            decoded
+        })
+    }
+}
+
+/// Tells text that is not JSON from JSON that cannot be held, such as a lone surrogate, which Python's parser takes.
+fn why_unreadable(text: &[u8]) -> Code {
+    match serde_json::from_slice::<&RawValue>(text) {
+        Ok(_) => Code::InvalidFrame,
+        Err(_) => Code::InvalidJson,
+    }
+}
+
+fn from_value(value: &BorrowedValue<'_>) -> Result<ClientCommand, Refusal> {
+    let Some(frame) = value.as_object() else { return Err(Refusal::new(Code::InvalidFrame)) };
+    let fields = Fields(frame);
+    let kind = match frame.get("type") {
+        None => return Err(Refusal::unknown_type("None")),
+        Some(kind) if kind.is_null() => return Err(Refusal::unknown_type("None")),
+        Some(kind) => kind.as_str().ok_or_else(|| Refusal::new(Code::InvalidFrame))?,
+    };
+    match kind {
+        "ping" => Ok(ClientCommand::Ping),
+        "send_message" => {
+            let client_id = fields.client_id().map_err(|refusal| refusal.to("send_message", None))?;
+            send_message(&fields, client_id.clone()).map_err(|refusal| refusal.to("send_message", client_id))
+        }
+        "typing" => {
+            fields.boolean("is_typing").map(|is_typing| ClientCommand::Typing { is_typing }).map_err(to("typing"))
+        }
+        "read_receipt" => read_receipt(&fields).map_err(to("read_receipt")),
+        "request_history" => request_history(&fields).map_err(to("request_history")),
+        other => Err(Refusal::unknown_type(other)),
+    }
+}
+
+fn to(request: &'static str) -> impl Fn(Refusal) -> Refusal {
+    move |refusal| refusal.to(request, None)
+}
+
+fn send_message(fields: &Fields<'_, '_>, client_id: Option<String>) -> Result<ClientCommand, Refusal> {
+    let content = fields.text("content")?.unwrap_or_default().trim();
+    if content.contains('\0') {
+        return Err(Refusal::new(Code::InvalidFrame));
+    }
+    if content.is_empty() {
+        return Err(Refusal::new(Code::ContentRequired));
+    }
+    // A text has at least as many bytes as characters: only a long one is counted.
+    if content.len() > MAX_CONTENT_CHARS && content.chars().count() > MAX_CONTENT_CHARS {
+        return Err(Refusal::new(Code::ContentTooLong));
+    }
+    Ok(ClientCommand::SendMessage(SendMessage {
+        content: content.to_owned(),
+        reply_to: fields.message_id("reply_to_id")?,
+        attachments: fields.attachments()?,
+        client_id,
+    }))
+}
+
+fn read_receipt(fields: &Fields<'_, '_>) -> Result<ClientCommand, Refusal> {
+    let message_id = fields.message_id("message_id")?.ok_or_else(|| Refusal::new(Code::InvalidFrame))?;
+    Ok(ClientCommand::ReadReceipt { message_id })
+}
+
+fn request_history(fields: &Fields<'_, '_>) -> Result<ClientCommand, Refusal> {
+    let limit = match fields.present("limit") {
+        None => DEFAULT_HISTORY,
+        Some(value) => {
+            let asked = value.as_i64().ok_or_else(|| Refusal::new(Code::InvalidFrame))?;
+            u16::try_from(asked.clamp(1, i64::from(MAX_HISTORY))).unwrap_or(DEFAULT_HISTORY)
+        }
+    };
+    Ok(ClientCommand::RequestHistory { cursor: fields.message_id("cursor")?, limit })
+}
+
+/// Typed access to a frame's fields; `null` counts as absent.
+struct Fields<'a, 'v>(&'a simd_json::borrowed::Object<'v>);
+
+impl<'a, 'v> Fields<'a, 'v> {
+    fn present(&self, name: &str) -> Option<&'a BorrowedValue<'v>> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
+        self.present(name).map(|value| value.as_str().ok_or_else(|| Refusal::new(Code::InvalidFrame))).transpose()
+    }
+
+    fn boolean(&self, name: &str) -> Result<bool, Refusal> {
+        self.present(name).map_or(Ok(false), |value| value.as_bool().ok_or_else(|| Refusal::new(Code::InvalidFrame)))
+    }
+
+    fn message_id(&self, name: &str) -> Result<Option<MessageId>, Refusal> {
+        self.text(name)?
+            .map(|text| Uuid::parse_str(text).map(MessageId).map_err(|_| Refusal::new(Code::InvalidFrame)))
+            .transpose()
+    }
+
+    fn client_id(&self) -> Result<Option<String>, Refusal> {
+        let given = self.text("client_id")?;
+        match given {
+            Some(id) if id.is_empty() || id.chars().count() > MAX_CLIENT_ID_CHARS || id.contains('\0') => {
+                Err(Refusal::new(Code::InvalidFrame))
+            }
+            _ => Ok(given.map(str::to_owned)),
+        }
+    }
+
+    fn attachments(&self) -> Result<Vec<Attachment>, Refusal> {
+        let wrong = || Refusal::new(Code::InvalidAttachments);
+        let Some(value) = self.present("attachments") else { return Ok(Vec::new()) };
+        let list = value.as_array().ok_or_else(wrong)?;
+        if list.len() > MAX_ATTACHMENTS {
+            return Err(wrong());
+        }
+        list.iter().map(|item| attachment(item).ok_or_else(wrong)).collect()
+    }
+}
+
+/// Reads one attachment: exactly `url`, `name`, `size` and `type`, of the right types, without U+0000.
+fn attachment(value: &BorrowedValue<'_>) -> Option<Attachment> {
+    let object = value.as_object().filter(|object| object.len() == 4)?;
+    let text = |name: &str, longest: usize| {
+        let text = object.get(name)?.as_str()?;
+        (!text.is_empty() && text.len() <= longest && !text.contains('\0')).then(|| text.to_owned())
+    };
+    let url = text("url", 2048)?;
+    if !(url.starts_with("https://") || url.starts_with("http://")) {
+        return None;
+    }
+    Some(Attachment { url, name: text("name", 255)?, size: object.get("size")?.as_u64()?, mime: text("type", 127)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(text: &str) -> Result<ClientCommand, Refusal> {
+        ClientCommand::decode(&mut text.as_bytes().to_vec())
+    }
+
+    fn refused(text: &str) -> (Code, String) {
+        let refusal = decode(text).expect_err("is refused");
+        (refusal.code, refusal.message.into_owned())
+    }
+
+    #[test]
+    fn every_frame_of_the_existing_hooks_is_understood() {
+        let id = "0190a0a0-0000-7000-8000-000000000001";
+        let message_id = MessageId(Uuid::parse_str(id).expect("is an id"));
+        assert_eq!(decode(r#"{"type":"ping"}"#), Ok(ClientCommand::Ping));
+        assert_eq!(
+            decode(r#"{"type":"typing","is_typing":true,"x":[{}]}"#),
+            Ok(ClientCommand::Typing { is_typing: true })
+        );
+        assert_eq!(
+            decode(&format!(r#"{{"type":"read_receipt","message_id":"{id}"}}"#)),
+            Ok(ClientCommand::ReadReceipt { message_id })
+        );
+        assert_eq!(
+            decode(&format!(r#"{{"type":"request_history","cursor":"{id}","limit":900}}"#)),
+            Ok(ClientCommand::RequestHistory { cursor: Some(message_id), limit: 100 })
+        );
+        let sent = decode(r#"{"type":"send_message","content":"  hi\n","reply_to_id":null,"attachments":[]}"#);
+        assert!(matches!(sent, Ok(ClientCommand::SendMessage(message)) if message.content == "hi"));
+    }
+
+    #[test]
+    fn refusals_carry_the_texts_of_the_old_consumers() {
+        let cases = [
+            ("{", Code::InvalidJson, "Invalid JSON format"),
+            ("", Code::InvalidJson, "Invalid JSON format"),
+            ("[1]", Code::InvalidFrame, "Failed to process message"),
+            ("7", Code::InvalidFrame, "Failed to process message"),
+            (r#"{"type":"dance"}"#, Code::UnknownType, "Unknown message type: dance"),
+            (r#"{"content":"x"}"#, Code::UnknownType, "Unknown message type: None"),
+            (r#"{"type":7}"#, Code::InvalidFrame, "Failed to process message"),
+            (r#"{"type":"send_message"}"#, Code::ContentRequired, "Message content is required"),
+            (r#"{"type":"send_message","content":" \u2003\n"}"#, Code::ContentRequired, "Message content is required"),
+            (r#"{"type":"send_message","content":7}"#, Code::InvalidFrame, "Failed to process message"),
+            (r#"{"type":"send_message","content":"a\u0000b"}"#, Code::InvalidFrame, "Failed to process message"),
+            (r#"{"type":"send_message","content":"a\ud800b"}"#, Code::InvalidFrame, "Failed to process message"),
+            (r#"{"type":"typing","is_typing":1}"#, Code::InvalidFrame, "Failed to process message"),
+            (r#"{"type":"read_receipt","message_id":"x"}"#, Code::InvalidFrame, "Failed to process message"),
+        ];
+        for (text, code, message) in cases {
+            assert_eq!(refused(text), (code, message.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn content_is_counted_in_characters() {
+        let send = |content: &str| decode(&format!(r#"{{"type":"send_message","content":"{content}"}}"#));
+        assert!(send(&"🦀".repeat(4000)).is_ok());
+        assert_eq!(send(&"🦀".repeat(4001)).expect_err("too long").code, Code::ContentTooLong);
+        assert_eq!(send(&"a".repeat(4001)).expect_err("too long").code, Code::ContentTooLong);
+    }
+
+    #[test]
+    fn attachments_are_exact() {
+        let send = |attachments: &str| {
+            decode(&format!(r#"{{"type":"send_message","content":"a","attachments":{attachments}}}"#))
+        };
+        let good = r#"{"url":"https://s3/x.png","name":"x.png","size":1,"type":"image/png"}"#;
+        assert!(send(&format!("[{good}]")).is_ok());
+        let eleven = [good; 11].join(",");
+        for wrong in [
+            "7".to_owned(),
+            "[7]".to_owned(),
+            r#"[{"url":"https://s3/x.png"}]"#.to_owned(),
+            r#"[{"url":"javascript:alert(1)","name":"x","size":1,"type":"a/b"}]"#.to_owned(),
+            r#"[{"url":"https://a","name":"x","size":-1,"type":"a/b"}]"#.to_owned(),
+            format!("[{eleven}]"),
+        ] {
+            assert_eq!(send(&wrong).expect_err("is refused").code, Code::InvalidAttachments, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! From what happened to the JSON that clients read. Encoded once, shared by all receivers.
+//!
+//! Field names and shapes are those of the existing Django consumers; what is added is additive.
+
+use std::time::Duration;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::Refusal;
+use crate::domain::{Author, Message, MessageId, Micros, Person, ReplyPreview, Room, ThreadId, UserId};
+
+/// The place of an event in its topic's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which life of the log.
+    pub epoch: u64,
+    /// Contiguous within the epoch, from 1.
+    pub offset: u64,
+}
+
+/// The first state of a room or a direct conversation.
+#[derive(Debug)]
+pub struct State<'a> {
+    pub messages: &'a [Message],
+    pub has_more: bool,
+    pub cursor: Option<MessageId>,
+    /// Events after this place follow live.
+    pub place: Place,
+}
+
+/// `room_state`: the first event on a room socket.
+#[must_use]
+pub fn room_state(room: &Room, state: &State<'_>, online: &[Person], online_count: u64) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct RoomJson<'a> {
+        #[serde(serialize_with = "display")]
+        id: crate::domain::RoomId,
+        name: &'a str,
+        description: &'a str,
+        icon: &'a str,
+        room_type: &'a str,
+        member_count: i32,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event<'a> {
+        event: &'static str,
+        room: RoomJson<'a>,
+        messages: Vec<MessageJson<'a>>,
+        online_users: Vec<OnlineUser<'a>>,
+        online_count: u64,
+        has_more: bool,
+        cursor: Option<Text<MessageId>>,
+        epoch: Text<u64>,
+        offset: u64,
+    }
+    encode(&Event {
+        event: "room_state",
+        room: RoomJson {
+            id: room.id,
+            name: &room.name,
+            description: &room.description,
+            icon: &room.icon,
+            room_type: &room.room_type,
+            member_count: room.member_count,
+        },
+        messages: state.messages.iter().map(MessageJson).collect(),
+        online_users: online.iter().map(OnlineUser::from).collect(),
+        online_count,
+        has_more: state.has_more,
+        cursor: state.cursor.map(Text),
+        epoch: Text(state.place.epoch),
+        offset: state.place.offset,
+    })
+}
+
+/// `dm_state`: the first event on a direct conversation's socket.
+#[must_use]
+pub fn dm_state(thread: ThreadId, state: &State<'_>) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event<'a> {
+        event: &'static str,
+        thread_id: Text<ThreadId>,
+        messages: Vec<MessageJson<'a>>,
+        has_more: bool,
+        cursor: Option<Text<MessageId>>,
+        epoch: Text<u64>,
+        offset: u64,
+    }
+    encode(&Event {
+        event: "dm_state",
+        thread_id: Text(thread),
+        messages: state.messages.iter().map(MessageJson).collect(),
+        has_more: state.has_more,
+        cursor: state.cursor.map(Text),
+        epoch: Text(state.place.epoch),
+        offset: state.place.offset,
+    })
+}
+
+/// `message_history`: a page of older messages, oldest first.
+#[must_use]
+pub fn message_history(messages: &[Message], has_more: bool, cursor: Option<MessageId>) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event<'a> {
+        event: &'static str,
+        messages: Vec<MessageJson<'a>>,
+        has_more: bool,
+        cursor: Option<Text<MessageId>>,
+    }
+    encode(&Event {
+        event: "message_history",
+        messages: messages.iter().map(MessageJson).collect(),
+        has_more,
+        cursor: cursor.map(Text),
+    })
+}
+
+/// `new_message`, with its place in the log and, for its sender's sake, the `client_id`.
+#[must_use]
+pub fn new_message(message: &Message, place: Place, client_id: Option<&str>) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event<'a> {
+        event: &'static str,
+        message: MessageJson<'a>,
+        offset: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client_id: Option<&'a str>,
+    }
+    encode(&Event { event: "new_message", message: MessageJson(message), offset: place.offset, client_id })
+}
+
+/// `user_joined`: a user's first socket in a room, on any instance.
+#[must_use]
+pub fn user_joined(person: &Person) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event<'a> {
+        event: &'static str,
+        user_id: Text<UserId>,
+        username: &'a str,
+        avatar_url: Option<&'a str>,
+    }
+    encode(&Event {
+        event: "user_joined",
+        user_id: Text(person.id),
+        username: &person.username,
+        avatar_url: person.avatar_url.as_deref(),
+    })
+}
+
+/// `user_left`: a user's last socket in a room, on any instance, is gone.
+#[must_use]
+pub fn user_left(user: UserId) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event {
+        event: &'static str,
+        user_id: Text<UserId>,
+    }
+    encode(&Event { event: "user_left", user_id: Text(user) })
+}
+
+/// `presence_diff`: what joins and leaves become in a big room. `joined` holds the objects of `user_joined`.
+#[must_use]
+pub fn presence_diff(joined: &[&RawValue], left: &[UserId], online: u64) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Event<'a> {
+        event: &'static str,
+        joined: &'a [&'a RawValue],
+        left: Vec<Text<UserId>>,
+        online: u64,
+    }
+    encode(&Event { event: "presence_diff", joined, left: left.iter().copied().map(Text).collect(), online })
+}
+
+/// `typing`.
+#[must_use]
+pub fn typing(user: UserId, username: &str, is_typing: bool) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event<'a> {
+        event: &'static str,
+        user_id: Text<UserId>,
+        username: &'a str,
+        is_typing: bool,
+    }
+    encode(&Event { event: "typing", user_id: Text(user), username, is_typing })
+}
+
+/// `room_updated`: the room's settings changed in Django.
+#[must_use]
+pub fn room_updated(room: &Room) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct RoomJson<'a> {
+        id: Text<crate::domain::RoomId>,
+        name: &'a str,
+        description: &'a str,
+        icon: &'a str,
+        room_type: &'a str,
+        member_count: i32,
+        is_archived: bool,
+        slow_mode_seconds: i32,
+    }
+    #[derive(Serialize)]
+    struct Event<'a> {
+        event: &'static str,
+        room: RoomJson<'a>,
+    }
+    encode(&Event {
+        event: "room_updated",
+        room: RoomJson {
+            id: Text(room.id),
+            name: &room.name,
+            description: &room.description,
+            icon: &room.icon,
+            room_type: &room.room_type,
+            member_count: room.member_count,
+            is_archived: room.is_archived,
+            slow_mode_seconds: room.slow_mode_seconds,
+        },
+    })
+}
+
+/// `message_ack`: to the sender, after the commit.
+#[must_use]
+pub fn message_ack(client_id: &str, message: MessageId, created_at: Micros, place: Place) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event<'a> {
+        event: &'static str,
+        client_id: &'a str,
+        message_id: Text<MessageId>,
+        created_at: Text<Micros>,
+        offset: u64,
+    }
+    encode(&Event {
+        event: "message_ack",
+        client_id,
+        message_id: Text(message),
+        created_at: Text(created_at),
+        offset: place.offset,
+    })
+}
+
+/// `pong`, with the naive UTC time that the old consumers wrote.
+#[must_use]
+pub fn pong(now: Micros) -> Vec<u8> {
+    format!(r#"{{"event":"pong","timestamp":"{}"}}"#, now.naive()).into_bytes()
+}
+
+/// `error`: a refusal.
+#[must_use]
+pub fn error(refusal: &Refusal) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event<'a> {
+        event: &'static str,
+        message: &'a str,
+        code: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client_id: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request_type: Option<&'static str>,
+    }
+    encode(&Event {
+        event: "error",
+        message: &refusal.message,
+        code: refusal.code.as_str(),
+        retry_after: refusal.retry_after.map(seconds_up),
+        client_id: refusal.client_id.as_deref(),
+        request_type: refusal.request_type,
+    })
+}
+
+/// `error` that precedes a close, for clients that read events and not close codes.
+#[must_use]
+pub fn closing_error(message: &str, code: &'static str, retry_after: Option<Duration>) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event<'a> {
+        event: &'static str,
+        message: &'a str,
+        code: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<f64>,
+    }
+    encode(&Event { event: "error", message, code, retry_after: retry_after.map(seconds_up) })
+}
+
+/// `reconnect`: precedes a drain.
+#[must_use]
+pub fn reconnect(delay: Duration, reason: &'static str) -> Vec<u8> {
+    format!(r#"{{"event":"reconnect","delayMs":{},"reason":"{reason}"}}"#, delay.as_millis()).into_bytes()
+}
+
+/// Seconds with one digit, rounded up: a client that waits this long is never early.
+fn seconds_up(wait: Duration) -> f64 {
+    (wait.as_secs_f64() * 10.0).ceil() / 10.0
+}
+
+fn encode(event: &impl Serialize) -> Vec<u8> {
+    // The types above hold only strings, numbers, booleans and valid raw JSON, whose encoding cannot fail.
+    serde_json::to_vec(event).unwrap_or_default()
+}
+
+/// A value written as its `Display` text in quotes.
+struct Text<T>(T);
+
+impl<T: std::fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+fn display<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OnlineUser<'a> {
+    user_id: Text<UserId>,
+    username: &'a str,
+}
+
+impl<'a> From<&'a Person> for OnlineUser<'a> {
+    fn from(person: &'a Person) -> Self {
+        Self { user_id: Text(person.id), username: &person.username }
+    }
+}
+
+/// A message as clients read it; the contract's field names in the contract's order.
+struct MessageJson<'a>(&'a Message);
+
+impl Serialize for MessageJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let message = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &Text(message.id))?;
+        map.serialize_entry("roomId", &Text(message.room_id))?;
+        map.serialize_entry("threadId", &message.thread_id.map(Text))?;
+        map.serialize_entry("author", &AuthorJson(&message.author))?;
+        map.serialize_entry("content", &message.content)?;
+        map.serialize_entry("messageType", &message.message_type)?;
+        map.serialize_entry("attachments", &json(&message.attachments, "[]"))?;
+        map.serialize_entry("embeds", &json(&message.embeds, "[]"))?;
+        map.serialize_entry("mentions", &json(&message.mentions, "[]"))?;
+        map.serialize_entry("replyToId", &message.reply_to_id.map(Text))?;
+        map.serialize_entry("replyTo", &message.reply_to.as_ref().map(ReplyJson))?;
+        map.serialize_entry("reactionCounts", &json(&message.reaction_counts, "{}"))?;
+        map.serialize_entry("isEdited", &message.is_edited)?;
+        map.serialize_entry("editedAt", &message.edited_at.map(Text))?;
+        map.serialize_entry("isPinned", &message.is_pinned)?;
+        map.serialize_entry("createdAt", &Text(message.created_at))?;
+        map.end()
+    }
+}
+
+/// Passes stored JSON on as it is; an empty text, which Postgres never gives, becomes the empty value.
+fn json<'a>(stored: &'a str, empty: &'static str) -> &'a RawValue {
+    serde_json::from_str(stored).or_else(|_| serde_json::from_str(empty)).unwrap_or(RawValue::NULL)
+}
+
+struct AuthorJson<'a>(&'a Author);
+
+impl Serialize for AuthorJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("id", &self.0.id.map(Text))?;
+        map.serialize_entry("username", &self.0.username)?;
+        map.serialize_entry("avatarUrl", &self.0.avatar_url)?;
+        map.end()
+    }
+}
+
+struct ReplyJson<'a>(&'a ReplyPreview);
+
+impl Serialize for ReplyJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct ReplyAuthor<'a> {
+            id: Option<Text<UserId>>,
+            username: &'a str,
+        }
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("id", &Text(self.0.id))?;
+        map.serialize_entry("content", &self.0.content)?;
+        map.serialize_entry(
+            "author",
+            &ReplyAuthor { id: self.0.author_id.map(Text), username: &self.0.author_username },
+        )?;
+        map.end()
+    }
+}
