@@ -1,0 +1,122 @@
+//! Orders from Django on `community:control`.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::domain::{RoomId, UserId};
+
+/// An order that this gateway obeys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// End every session of a user.
+    Disconnect { user: UserId },
+    /// End a user's sessions that are older than a session version.
+    Logout { user: UserId, session_version: i64 },
+    /// End a user's sessions in a room.
+    Kick { room: RoomId, user: UserId },
+    /// Look up rights again: of a user, of a room, or of a user in a room.
+    Refresh { room: Option<RoomId>, user: Option<UserId> },
+    /// Read a room's settings again.
+    RoomChanged { room: RoomId },
+}
+
+/// Why an order is not obeyed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    #[error("the message is not a JSON object with a string `action`")]
+    Malformed,
+    #[error("the action is not known to this version")]
+    Unknown,
+    #[error("the action lacks a field or has one of the wrong type")]
+    Field,
+}
+
+/// Ids are strings in the contract; numbers are taken for users, because Django's keys are numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Text(String),
+    Number(i64),
+}
+
+#[derive(Deserialize)]
+struct Order {
+    action: String,
+    user: Option<Id>,
+    room: Option<Uuid>,
+    session_version: Option<i64>,
+}
+
+impl Control {
+    /// The action's word, for metrics.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Disconnect { .. } => "disconnect",
+            Self::Logout { .. } => "logout",
+            Self::Kick { .. } => "kick",
+            Self::Refresh { .. } => "refresh",
+            Self::RoomChanged { .. } => "room_changed",
+        }
+    }
+
+    /// Reads an order.
+    ///
+    /// # Errors
+    /// When it is malformed, unknown, or lacks what it needs.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ControlError> {
+        #[derive(Deserialize)]
+        struct Named {
+            action: String,
+        }
+        let named: Named = serde_json::from_slice(bytes).map_err(|_| ControlError::Malformed)?;
+        let order: Order = match named.action.as_str() {
+            "disconnect" | "logout" | "kick" | "refresh" | "room_changed" => {
+                serde_json::from_slice(bytes).map_err(|_| ControlError::Field)?
+            }
+            _ => return Err(ControlError::Unknown),
+        };
+        let user = match order.user {
+            None => None,
+            Some(Id::Number(number)) => Some(UserId(number)),
+            Some(Id::Text(text)) => Some(text.parse().map_err(|_| ControlError::Field)?),
+        };
+        let room = order.room.map(RoomId);
+        let needed_user = user.ok_or(ControlError::Field);
+        let needed_room = room.ok_or(ControlError::Field);
+        Ok(match order.action.as_str() {
+            "disconnect" => Self::Disconnect { user: needed_user? },
+            "logout" => {
+                Self::Logout { user: needed_user?, session_version: order.session_version.ok_or(ControlError::Field)? }
+            }
+            "kick" => Self::Kick { room: needed_room?, user: needed_user? },
+            "room_changed" => Self::RoomChanged { room: needed_room? },
+            _ => Self::Refresh { room, user },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_read_and_bad_ones_named() {
+        let room = "3f2504e0-4f89-41d3-9a0c-0305e82c3301";
+        let id = RoomId(room.parse().expect("is an id"));
+        let read = |text: &str| Control::decode(text.as_bytes());
+        assert_eq!(
+            read(r#"{"action":"disconnect","user":"7","by":"admin"}"#),
+            Ok(Control::Disconnect { user: UserId(7) })
+        );
+        assert_eq!(
+            read(&format!(r#"{{"action":"kick","room":"{room}","user":7}}"#)),
+            Ok(Control::Kick { room: id, user: UserId(7) })
+        );
+        assert_eq!(read(r#"{"action":"refresh"}"#), Ok(Control::Refresh { room: None, user: None }));
+        assert_eq!(read(r#"{"action":"kick","user":"7"}"#), Err(ControlError::Field));
+        assert_eq!(read(r#"{"action":"disconnect","user":"07"}"#), Err(ControlError::Field));
+        assert_eq!(read(r#"{"action":"dance"}"#), Err(ControlError::Unknown));
+        assert_eq!(read("[]"), Err(ControlError::Malformed));
+    }
+}

@@ -1,0 +1,371 @@
+//! What travels on a fan-out channel: our own envelope, or a JSON object that Django published.
+//!
+//! Ours is a fixed header of little-endian numbers and the event's JSON, complete, so that a receiver only puts a frame
+//! header before it. The first byte tells the two apart: JSON begins with `{`, an envelope with its version.
+//!
+//! ```text
+//! 0 version │ 1 kind │ 2 epoch u64 │ 10 offset u64 │ 18 user i64 │ 26 time i64 │ 34 sent i64 │ 42 length u32 │ 46 body │ tail
+//! ```
+//!
+//! The tail is a decimal number that a script appends: how many are online after a join or a leave.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::{self, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::domain::{Micros, UserId};
+use crate::wire::event::Place;
+
+/// The version that this build writes and the only one that it reads.
+const VERSION: u8 = 1;
+/// Bytes before the body.
+const HEADER: usize = 46;
+/// Where the log's script finds `time`, counted from 1 as Lua does.
+pub(super) const LUA_TIME: usize = 27;
+
+/// What an envelope carries, which decides how it is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A new message: logged, delivered by offset, never dropped.
+    Message = 1,
+    /// A user's first seat in a room. The tail is the number online.
+    Joined = 2,
+    /// A user's last seat in a room is gone. The tail is the number online.
+    Left = 3,
+    /// Somebody types, or stops: the latest of a user is enough.
+    Typing = 4,
+    /// An offset that will never carry an event.
+    Void = 5,
+    /// Any other change of what is in the room: logged, delivered by offset, never dropped.
+    Change = 6,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Message,
+            2 => Self::Joined,
+            3 => Self::Left,
+            4 => Self::Typing,
+            5 => Self::Void,
+            6 => Self::Change,
+            _ => return None,
+        })
+    }
+
+    /// The word in metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Joined => "joined",
+            Self::Left => "left",
+            Self::Typing => "typing",
+            Self::Void => "void",
+            Self::Change => "change",
+        }
+    }
+}
+
+/// One event between instances.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    pub kind: Kind,
+    /// Its place in the topic's log; `None` for what is not logged.
+    pub place: Option<Place>,
+    /// Who caused it: seats that must not see this user are skipped by this number, without looking into the body.
+    pub user: Option<UserId>,
+    /// `created_at` of a message; 0 for everything else.
+    pub time: Micros,
+    /// When it was published, by the publisher's clock.
+    pub sent: Micros,
+    /// The event's JSON.
+    pub body: Bytes,
+    /// How many are online, for joins and leaves.
+    pub online: u64,
+}
+
+/// A JSON object that Django published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foreign {
+    /// What clients get: the object without `to` and `except`.
+    pub body: Bytes,
+    /// Only these users, if given.
+    pub to: Option<HashSet<UserId>>,
+    /// Not these users.
+    pub except: HashSet<UserId>,
+}
+
+/// What a payload on a fan-out channel may be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Payload {
+    Envelope(Envelope),
+    Foreign(Foreign),
+}
+
+/// Why a payload is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("the payload is empty, cut short or longer than it says")]
+    Length,
+    #[error("the payload is of a version that this gateway does not know")]
+    Version,
+    #[error("the payload is of a kind that this gateway does not know")]
+    Kind,
+    #[error("the payload is not a JSON object")]
+    Json,
+    #[error("the JSON object has no string `event`")]
+    NoEvent,
+    #[error("`to` or `except` is not a list of user ids")]
+    Audience,
+}
+
+impl Malformed {
+    /// The word in metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Length => "length",
+            Self::Version => "version",
+            Self::Kind => "kind",
+            Self::Json => "json",
+            Self::NoEvent => "no_event",
+            Self::Audience => "audience",
+        }
+    }
+}
+
+impl Envelope {
+    /// An envelope that is not logged.
+    #[must_use]
+    pub fn passing(kind: Kind, user: UserId, body: Vec<u8>) -> Self {
+        Self {
+            kind,
+            place: None,
+            user: Some(user),
+            time: Micros(0),
+            sent: Micros::now(),
+            body: Bytes::from(body),
+            online: 0,
+        }
+    }
+
+    /// Writes the envelope without the tail, which scripts append.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let place = self.place.unwrap_or(Place { epoch: 0, offset: 0 });
+        let mut bytes = Vec::with_capacity(HEADER + self.body.len());
+        bytes.extend_from_slice(&[VERSION, self.kind as u8]);
+        bytes.extend_from_slice(&place.epoch.to_le_bytes());
+        bytes.extend_from_slice(&place.offset.to_le_bytes());
+        bytes.extend_from_slice(&self.user.map_or(0, |user| user.0).to_le_bytes());
+        bytes.extend_from_slice(&self.time.0.to_le_bytes());
+        bytes.extend_from_slice(&self.sent.0.to_le_bytes());
+        bytes.extend_from_slice(&u32::try_from(self.body.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
+    fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
+        let number = |at: usize| -> Result<[u8; 8], Malformed> {
+            bytes.get(at..at + 8).and_then(|slice| slice.try_into().ok()).ok_or(Malformed::Length)
+        };
+        if bytes.first() != Some(&VERSION) {
+            return Err(Malformed::Version);
+        }
+        let kind = Kind::from_byte(*bytes.get(1).ok_or(Malformed::Length)?).ok_or(Malformed::Kind)?;
+        let place = Place { epoch: u64::from_le_bytes(number(2)?), offset: u64::from_le_bytes(number(10)?) };
+        let user = i64::from_le_bytes(number(18)?);
+        let length: [u8; 4] = bytes.get(42..HEADER).and_then(|slice| slice.try_into().ok()).ok_or(Malformed::Length)?;
+        let end = HEADER + u32::from_le_bytes(length) as usize;
+        let tail = bytes.get(end..).ok_or(Malformed::Length)?;
+        let online = match (kind, tail) {
+            (Kind::Joined | Kind::Left, tail) => {
+                std::str::from_utf8(tail).ok().and_then(|text| text.parse().ok()).ok_or(Malformed::Length)?
+            }
+            (_, []) => 0,
+            _ => return Err(Malformed::Length),
+        };
+        Ok(Self {
+            kind,
+            place: (place.offset != 0).then_some(place),
+            user: (user != 0).then_some(UserId(user)),
+            time: Micros(i64::from_le_bytes(number(26)?)),
+            sent: Micros(i64::from_le_bytes(number(34)?)),
+            body: bytes.slice(HEADER..end),
+            online,
+        })
+    }
+}
+
+impl Payload {
+    /// Reads what came on a fan-out channel.
+    ///
+    /// # Errors
+    /// When it is neither an envelope nor a JSON object with a string `event`.
+    pub fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
+        match bytes.first() {
+            None => Err(Malformed::Length),
+            Some(b'{' | b' ' | b'\n' | b'\t' | b'\r') => Foreign::decode(bytes).map(Self::Foreign),
+            Some(_) => Envelope::decode(bytes).map(Self::Envelope),
+        }
+    }
+}
+
+impl Foreign {
+    fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
+        let fields: Fields<'_> = serde_json::from_slice(bytes).map_err(|_| Malformed::Json)?;
+        let field = |name: &str| fields.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value);
+        field("event").and_then(|event| serde_json::from_str::<String>(event.get()).ok()).ok_or(Malformed::NoEvent)?;
+        let (to, except) = (field("to"), field("except"));
+        if to.is_none() && except.is_none() {
+            return Ok(Self { body: bytes.clone(), to: None, except: HashSet::new() });
+        }
+        let body = without_audience(&fields);
+        Ok(Self { body, to: to.map(users).transpose()?, except: except.map(users).transpose()?.unwrap_or_default() })
+    }
+
+    /// Says whether a user gets this event.
+    #[must_use]
+    pub fn is_for(&self, user: UserId) -> bool {
+        self.to.as_ref().is_none_or(|to| to.contains(&user)) && !self.except.contains(&user)
+    }
+}
+
+/// Writes the object again without `to` and `except`; every other byte of its values stays as it came.
+fn without_audience(fields: &Fields<'_>) -> Bytes {
+    let mut body = Vec::with_capacity(256);
+    body.push(b'{');
+    for (key, value) in fields.0.iter().filter(|(key, _)| key != "to" && key != "except") {
+        if body.len() > 1 {
+            body.push(b',');
+        }
+        // A string always encodes.
+        body.extend_from_slice(serde_json::to_string(key).unwrap_or_default().as_bytes());
+        body.push(b':');
+        body.extend_from_slice(value.get().as_bytes());
+    }
+    body.push(b'}');
+    Bytes::from(body)
+}
+
+/// User ids are strings; numbers are taken too, because a Django developer's first try will be one.
+fn users(list: &RawValue) -> Result<HashSet<UserId>, Malformed> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Id {
+        Text(String),
+        Number(i64),
+    }
+    let ids: Vec<Id> = serde_json::from_str(list.get()).map_err(|_| Malformed::Audience)?;
+    ids.into_iter()
+        .map(|id| match id {
+            Id::Text(text) => text.parse().map_err(|_| Malformed::Audience),
+            Id::Number(number) => Ok(UserId(number)),
+        })
+        .collect()
+}
+
+/// A JSON object's fields in their order, values unread.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> de::Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry::<String, &'de RawValue>()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn foreign(text: &str) -> Result<Foreign, Malformed> {
+        match Payload::decode(&Bytes::copy_from_slice(text.as_bytes()))? {
+            Payload::Foreign(foreign) => Ok(foreign),
+            Payload::Envelope(_) => panic!("is an envelope"),
+        }
+    }
+
+    #[test]
+    fn what_django_publishes_is_passed_on_as_it_is() {
+        let text = r#"{ "event": "new_message", "message": {"a": 1.50, "é": null} }"#;
+        assert_eq!(foreign(text).expect("is an event").body, text.as_bytes());
+    }
+
+    #[test]
+    fn an_audience_is_obeyed_and_removed() {
+        let event = foreign(r#"{"to":["1",2],"event":"hint","x": [1, 2],"except":["2"]}"#).expect("is an event");
+        assert_eq!(event.body, br#"{"event":"hint","x":[1, 2]}"#.as_slice());
+        assert!(event.is_for(UserId(1)) && !event.is_for(UserId(2)) && !event.is_for(UserId(3)));
+    }
+
+    #[test]
+    fn malformed_payloads_are_named() {
+        for (text, error) in [
+            ("{", Malformed::Json),
+            (r#"{"event":"x"} x"#, Malformed::Json),
+            (r#"{"event":7}"#, Malformed::NoEvent),
+            ("{}", Malformed::NoEvent),
+            (r#"{"event":"x","to":"1"}"#, Malformed::Audience),
+            (r#"{"event":"x","except":["a"]}"#, Malformed::Audience),
+            ("", Malformed::Length),
+            ("[1]", Malformed::Version),
+            ("\u{1}", Malformed::Length),
+            ("\u{1}\u{1}abc", Malformed::Length),
+            ("\u{1}\u{7f}abc", Malformed::Kind),
+        ] {
+            assert_eq!(Payload::decode(&Bytes::copy_from_slice(text.as_bytes())), Err(error), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn envelopes_survive_the_journey(
+            kind in 1_u8..=6, epoch: u64, offset: u64, user: i64, time: i64, body: Vec<u8>, online: u64,
+        ) {
+            let kind = Kind::from_byte(kind).expect("is a kind");
+            let counted = matches!(kind, Kind::Joined | Kind::Left);
+            let envelope = Envelope {
+                kind,
+                place: (offset != 0).then_some(Place { epoch, offset }),
+                user: (user != 0).then_some(UserId(user)),
+                time: Micros(time),
+                sent: Micros(time / 2),
+                body: Bytes::from(body),
+                online: if counted { online } else { 0 },
+            };
+            let mut bytes = envelope.encode();
+            if counted {
+                bytes.extend_from_slice(online.to_string().as_bytes());
+            }
+            prop_assert_eq!(Payload::decode(&Bytes::from(bytes)), Ok(Payload::Envelope(envelope)));
+        }
+
+        #[test]
+        fn no_payload_panics(bytes: Vec<u8>) {
+            let _ = Payload::decode(&Bytes::from(bytes));
+        }
+    }
+}

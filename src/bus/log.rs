@@ -1,0 +1,242 @@
+//! The topics' logs: who takes which offset, what was published, where a topic stands.
+//!
+//! An offset is *taken* while the room's row lock is held in Postgres, so that lock order, time order and offset order
+//! are one, and *published* after the commit. Between the two it is a hole, which receivers wait for. `published` is the
+//! end of the part without holes: everything up to there is committed, logged and sent.
+
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use redis::aio::ConnectionManager;
+use redis::{RedisResult, Script};
+
+use super::envelope::{LUA_TIME, Payload};
+use super::{BusError, Envelope, Kind};
+use crate::domain::{Micros, Topic};
+use crate::keyspace;
+use crate::telemetry::Metrics;
+use crate::wire::event::Place;
+
+/// How many events a log keeps.
+pub const KEPT: usize = 1_000;
+
+/// Takes the next offsets of a topic; the first ever begins an epoch.
+static RESERVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"redis.call('HSETNX', KEYS[1], 'epoch', ARGV[2])
+          local last = redis.call('HINCRBY', KEYS[1], 'offset', ARGV[1])
+          redis.call('EXPIRE', KEYS[1], ARGV[3])
+          return {redis.call('HGET', KEYS[1], 'epoch'), last - ARGV[1] + 1}",
+    )
+});
+
+/// Says where a topic stands; the first to ask begins an epoch.
+static POSITION: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1]) == 1 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+          return redis.call('HMGET', KEYS[1], 'epoch', 'published', 'time')",
+    )
+});
+
+/// Logs and publishes events at offsets taken before. What the log already has at an offset is not published again, so
+/// that a repeated call after a lost answer does nothing; only a void gives way to the event that comes late after all.
+static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(&format!(
+        r"local position, log, channel = KEYS[1], KEYS[2], ARGV[1]
+          local current = redis.call('HGET', position, 'epoch') == ARGV[2]
+          local offset, sent = tonumber(ARGV[3]), 0
+          for i = 7, #ARGV do
+            local fresh = true
+            if current then
+              local there = redis.call('ZRANGEBYSCORE', log, offset, offset)
+              if #there > 0 and (string.byte(there[1], 2) ~= {void} or string.byte(ARGV[i], 2) == {void}) then
+                fresh = false
+              else
+                if #there > 0 then redis.call('ZREM', log, there[1]) end
+                redis.call('ZADD', log, offset, ARGV[i])
+              end
+            end
+            if fresh then redis.call('PUBLISH', channel, ARGV[i]) sent = sent + 1 end
+            offset = offset + 1
+          end
+          if not current then return sent end
+          local published = tonumber(redis.call('HGET', position, 'published') or '0')
+          local time = 0
+          while true do
+            local next = redis.call('ZRANGEBYSCORE', log, published + 1, published + 1)
+            if #next == 0 then break end
+            published = published + 1
+            local at = struct.unpack('<i8', next[1], {LUA_TIME})
+            if at > time then time = at end
+          end
+          redis.call('HSET', position, 'published', published)
+          if time > 0 then redis.call('HSET', position, 'time', string.format('%.0f', time)) end
+          redis.call('ZREMRANGEBYRANK', log, 0, -ARGV[4] - 1)
+          redis.call('EXPIRE', log, ARGV[5])
+          redis.call('EXPIRE', position, ARGV[6])
+          return sent",
+        void = Kind::Void as u8,
+    ))
+});
+
+/// Where a topic stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub epoch: u64,
+    /// Everything up to here is committed, logged and sent; 0 before the first event.
+    pub published: u64,
+    /// `created_at` of the newest message up to there, if there is one.
+    pub time: Option<Micros>,
+}
+
+impl Position {
+    /// The place of the last event of the part without holes.
+    #[must_use]
+    pub fn place(self) -> Place {
+        Place { epoch: self.epoch, offset: self.published }
+    }
+}
+
+/// The logs of all topics.
+#[derive(Clone)]
+pub struct Log {
+    connection: ConnectionManager,
+    metrics: Arc<Metrics>,
+}
+
+impl Log {
+    pub(super) fn new(connection: ConnectionManager, metrics: Arc<Metrics>) -> Self {
+        Self { connection, metrics }
+    }
+
+    /// Takes the next `count` offsets of each topic and returns the first of each. One round trip for all.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time; offsets may have been taken all the same and stay holes until somebody
+    /// voids them.
+    pub async fn reserve(&self, wanted: &[(Topic, u32)]) -> Result<Vec<Place>, BusError> {
+        let answers = join_all(wanted.iter().map(|(topic, count)| {
+            let mut connection = self.connection.clone();
+            async move {
+                let answer: RedisResult<(String, u64)> = RESERVE
+                    .key(keyspace::position(*topic))
+                    .arg(count)
+                    .arg(new_epoch())
+                    .arg(keyspace::POSITION_SECONDS)
+                    .invoke_async(&mut connection)
+                    .await;
+                answer
+            }
+        }))
+        .await;
+        let doing = "taking offsets";
+        answers
+            .into_iter()
+            .map(|answer| {
+                let (epoch, offset) = answer.map_err(BusError::redis(doing))?;
+                Ok(Place { epoch: parse_epoch(&epoch), offset })
+            })
+            .collect()
+    }
+
+    /// Logs and publishes events of one topic at consecutive offsets of one epoch. May be repeated until it succeeds.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn publish(&self, topic: Topic, first: Place, events: &[Envelope]) -> Result<(), BusError> {
+        let script = &*PUBLISH;
+        let mut call = script.key(keyspace::position(topic));
+        call.key(keyspace::log(topic))
+            .arg(keyspace::channel(topic))
+            .arg(first.epoch.to_string())
+            .arg(first.offset)
+            .arg(KEPT)
+            .arg(keyspace::LOG_SECONDS)
+            .arg(keyspace::POSITION_SECONDS);
+        for event in events {
+            call.arg(event.encode());
+        }
+        let sent: RedisResult<u64> = call.invoke_async(&mut self.connection.clone()).await;
+        sent.map_err(BusError::redis("publishing"))?;
+        for event in events {
+            self.metrics.bus_published_total.with_label_values(&[event.kind.as_str()]).inc();
+        }
+        Ok(())
+    }
+
+    /// Publishes that offsets will never carry an event, where the log has none.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn void(&self, topic: Topic, first: Place, count: u64) -> Result<(), BusError> {
+        let events: Vec<_> = (first.offset..first.offset + count).map(|offset| void(first.epoch, offset)).collect();
+        self.publish(topic, first, &events).await
+    }
+
+    /// Publishes something that is not logged: typing.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn pass(&self, topic: Topic, event: &Envelope) -> Result<(), BusError> {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(keyspace::channel(topic)).arg(event.encode());
+        let sent: RedisResult<()> = publish.query_async(&mut self.connection.clone()).await;
+        sent.map_err(BusError::redis("publishing"))?;
+        self.metrics.bus_published_total.with_label_values(&[event.kind.as_str()]).inc();
+        Ok(())
+    }
+
+    /// Where a topic stands.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn position(&self, topic: Topic) -> Result<Position, BusError> {
+        let answer: RedisResult<(String, Option<u64>, Option<i64>)> = POSITION
+            .key(keyspace::position(topic))
+            .arg(new_epoch())
+            .arg(keyspace::POSITION_SECONDS)
+            .invoke_async(&mut self.connection.clone())
+            .await;
+        let (epoch, published, time) = answer.map_err(BusError::redis("reading a position"))?;
+        Ok(Position { epoch: parse_epoch(&epoch), published: published.unwrap_or(0), time: time.map(Micros) })
+    }
+
+    /// The logged events of offsets `from` to `to`, both included, in order. What was trimmed is missing.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn read(&self, topic: Topic, epoch: u64, from: u64, to: u64) -> Result<Vec<Envelope>, BusError> {
+        let mut range = redis::cmd("ZRANGEBYSCORE");
+        range.arg(keyspace::log(topic)).arg(from).arg(to);
+        let answer: RedisResult<Vec<Vec<u8>>> = range.query_async(&mut self.connection.clone()).await;
+        let entries = answer.map_err(BusError::redis("reading a log"))?;
+        let envelopes = entries.into_iter().filter_map(|bytes| match Payload::decode(&Bytes::from(bytes)) {
+            Ok(Payload::Envelope(envelope)) => Some(envelope),
+            _ => None,
+        });
+        Ok(envelopes.filter(|envelope| envelope.place.is_some_and(|place| place.epoch == epoch)).collect())
+    }
+}
+
+fn void(epoch: u64, offset: u64) -> Envelope {
+    Envelope {
+        kind: Kind::Void,
+        place: Some(Place { epoch, offset }),
+        user: None,
+        time: Micros(0),
+        sent: Micros::now(),
+        body: Bytes::new(),
+        online: 0,
+    }
+}
+
+/// A new epoch: random, so that a log that was lost and begun again is never taken for the old one. Below 2^53, because
+/// clients may read it as a JavaScript number.
+fn new_epoch() -> String {
+    (rand::random::<u64>() >> 11 | 1).to_string()
+}
+
+fn parse_epoch(text: &str) -> u64 {
+    text.parse().unwrap_or(0)
+}

@@ -1,0 +1,220 @@
+//! The one subscription of this instance: channels in, bounded queues out.
+//!
+//! A dropped message, a lost connection and a renewed subscription all look the same to the hub: a topic whose position
+//! must be checked. Nothing is lost in silence.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use redis::aio::ConnectionManager;
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::{mpsc, watch};
+
+use super::{Bus, BusError, Control};
+use crate::domain::{InstanceName, Topic};
+use crate::keyspace;
+use crate::telemetry::Metrics;
+
+/// How many messages of one shard wait for the hub before they are dropped, counted and recovered from the log.
+const QUEUE: usize = 32 * 1024;
+
+/// What arrives for the hub.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A payload on a topic's channel.
+    Message { topic: Topic, payload: Bytes },
+    /// The topic's channel was subscribed to, for the first time or again: what was published before may be missing.
+    Subscribed { topic: Topic },
+}
+
+/// The receiving end of one shard. Topics are spread over the shards by hash, so one shard sees all of a topic.
+pub struct Inbox {
+    pub queue: mpsc::Receiver<Inbound>,
+    dropped: Arc<AtomicBool>,
+}
+
+impl Inbox {
+    /// Says, once, whether messages were dropped since the last call.
+    #[must_use]
+    pub fn has_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Relaxed) && self.dropped.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// The subscription.
+#[derive(Clone)]
+pub struct Subscriber {
+    connection: ConnectionManager,
+    probe: watch::Receiver<u64>,
+    probe_channel: Arc<str>,
+}
+
+struct Shard {
+    queue: mpsc::Sender<Inbound>,
+    dropped: Arc<AtomicBool>,
+}
+
+/// Takes pushes from the connection. Runs inside the connection's task and must never wait.
+struct Router {
+    shards: Vec<Shard>,
+    control: mpsc::Sender<Control>,
+    probe: watch::Sender<u64>,
+    probe_channel: Arc<str>,
+    metrics: Arc<Metrics>,
+}
+
+/// What a new subscriber hands to its users.
+pub struct Subscription {
+    pub subscriber: Subscriber,
+    /// One for each shard.
+    pub inboxes: Vec<Inbox>,
+    /// Orders from Django; when 1,024 wait, the next is dropped and counted.
+    pub control: mpsc::Receiver<Control>,
+}
+
+/// The shard of a topic.
+#[must_use]
+pub fn shard_of(topic: Topic, shards: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    topic.hash(&mut hasher);
+    (hasher.finish() % shards.max(1) as u64) as usize
+}
+
+impl Subscriber {
+    /// Connects and subscribes to the control channel and this instance's probe channel.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn start(
+        bus: &Bus,
+        instance: &InstanceName,
+        shards: usize,
+        metrics: Arc<Metrics>,
+    ) -> Result<Subscription, BusError> {
+        let (senders, inboxes): (Vec<_>, Vec<_>) = (0..shards.max(1))
+            .map(|_| {
+                let (queue, receiver) = mpsc::channel(QUEUE);
+                let dropped = Arc::new(AtomicBool::new(false));
+                (Shard { queue, dropped: Arc::clone(&dropped) }, Inbox { queue: receiver, dropped })
+            })
+            .unzip();
+        let (control, orders) = mpsc::channel(1024);
+        let (probe, seen) = watch::channel(0);
+        let probe_channel: Arc<str> = keyspace::instance(instance).into();
+        let router = Router { shards: senders, control, probe, probe_channel: Arc::clone(&probe_channel), metrics };
+        let settings = Bus::settings()
+            .set_push_sender(move |push: PushInfo| {
+                router.route(push);
+                Ok::<(), ()>(())
+            })
+            .set_automatic_resubscription();
+        let mut connection = ConnectionManager::new_with_config(bus.client.clone(), settings)
+            .await
+            .map_err(BusError::redis("connecting the subscriber"))?;
+        connection
+            .subscribe(&[keyspace::CONTROL, &*probe_channel])
+            .await
+            .map_err(BusError::redis("subscribing to control"))?;
+        let subscriber = Self { connection, probe: seen, probe_channel };
+        Ok(Subscription { subscriber, inboxes, control: orders })
+    }
+
+    /// Subscribes to topics; all are confirmed when this returns.
+    ///
+    /// # Errors
+    /// When Redis does not confirm; some may be subscribed to all the same.
+    pub async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        let channels: Vec<_> = topics.iter().map(|topic| keyspace::channel(*topic)).collect();
+        self.connection.clone().subscribe(channels).await.map_err(BusError::redis("subscribing"))
+    }
+
+    /// Unsubscribes from topics.
+    ///
+    /// # Errors
+    /// When Redis does not confirm.
+    pub async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+        let channels: Vec<_> = topics.iter().map(|topic| keyspace::channel(*topic)).collect();
+        self.connection.clone().unsubscribe(channels).await.map_err(BusError::redis("unsubscribing"))
+    }
+
+    /// Sends a number through Redis to ourselves and waits for it: proof that pub/sub delivers, not only that Redis
+    /// answers. The caller sets the deadline.
+    ///
+    /// # Errors
+    /// When Redis does not take it.
+    pub async fn probe(&self, bus: &Bus, number: u64) -> Result<(), BusError> {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&*self.probe_channel).arg(number);
+        let _: () = publish.query_async(&mut bus.connection()).await.map_err(BusError::redis("publishing a probe"))?;
+        let mut probe = self.probe.clone();
+        // The sender lives as long as the connection; its end is the end of the process.
+        let _ = probe.wait_for(|seen| *seen >= number).await;
+        Ok(())
+    }
+}
+
+impl Router {
+    fn route(&self, push: PushInfo) {
+        match push.kind {
+            PushKind::Message => {
+                let mut data = push.data.into_iter();
+                if let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) = (data.next(), data.next())
+                {
+                    self.message(&channel, payload);
+                }
+            }
+            PushKind::Subscribe => {
+                self.metrics.subscriptions_open.inc();
+                if let Some(Value::BulkString(channel)) = push.data.first()
+                    && let Some(topic) = keyspace::parse_channel(channel)
+                {
+                    self.pass(topic, Inbound::Subscribed { topic });
+                }
+            }
+            PushKind::Unsubscribe => self.metrics.subscriptions_open.dec(),
+            PushKind::Disconnection => {
+                tracing::warn!("the subscriber lost its connection to Redis");
+                self.metrics.bus_disconnects_total.inc();
+                self.metrics.subscriptions_open.set(0);
+            }
+            _ => {}
+        }
+    }
+
+    fn message(&self, channel: &[u8], payload: Vec<u8>) {
+        if let Some(topic) = keyspace::parse_channel(channel) {
+            self.pass(topic, Inbound::Message { topic, payload: Bytes::from(payload) });
+        } else if channel == keyspace::CONTROL.as_bytes() {
+            self.control(&payload);
+        } else if channel == self.probe_channel.as_bytes() {
+            let number = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
+            self.probe.send_replace(number.unwrap_or(0));
+        }
+    }
+
+    fn control(&self, payload: &[u8]) {
+        match Control::decode(payload) {
+            Ok(order) => {
+                self.metrics.control_total.with_label_values(&[order.action()]).inc();
+                if self.control.try_send(order).is_err() {
+                    tracing::error!("the control queue is full: an order was dropped");
+                    self.metrics.bus_dropped_total.inc();
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a control message was not obeyed");
+                self.metrics.bus_malformed_total.with_label_values(&["control"]).inc();
+            }
+        }
+    }
+
+    fn pass(&self, topic: Topic, inbound: Inbound) {
+        let shard = &self.shards[shard_of(topic, self.shards.len())];
+        if shard.queue.try_send(inbound).is_err() {
+            shard.dropped.store(true, Ordering::Release);
+            self.metrics.bus_dropped_total.inc();
+        }
+    }
+}
