@@ -1,1 +1,152 @@
 //! Configuration: one small struct per concern, read from the environment, all errors reported together.
+//!
+//! Owns every variable's name, default, meaning and bounds, once. Connects to nothing, and never prints a secret.
+
+mod auth;
+mod database;
+mod later;
+mod limits;
+mod listen;
+mod log;
+mod network;
+mod parse;
+mod problem;
+mod redis;
+mod reference;
+mod secret;
+mod strings;
+mod system;
+mod timing;
+mod variable;
+
+use std::time::Duration;
+
+pub use auth::Auth;
+pub use database::Database;
+pub use limits::Limits;
+pub use listen::Listen;
+pub use log::{Log, LogFormat};
+pub use network::Network;
+pub use problem::{ConfigError, Invalid, Warning};
+pub use redis::{Cache, Redis};
+pub use reference::{Entry, reference, reference_table};
+pub use secret::Secret;
+pub use strings::{Strings, environment};
+pub use system::open_files_limit;
+pub use timing::{Heartbeat, Presence};
+pub use variable::Setting;
+
+use crate::domain::InstanceName;
+use variable::{Reader, Variable};
+
+/// Variables of ours begin with this, so that a misspelt one can be told.
+const OURS: &str = "GATEWAY_";
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the gateway listens.
+    pub listen: Listen,
+    /// This process's name on the bus and in logs.
+    pub instance: InstanceName,
+    /// Django's Postgres.
+    pub database: Database,
+    /// The realtime database.
+    pub redis: Redis,
+    /// Django's cache.
+    pub cache: Cache,
+    /// Who may connect.
+    pub auth: Auth,
+    /// How much of everything.
+    pub limits: Limits,
+    /// Pings.
+    pub heartbeat: Heartbeat,
+    /// Who is online.
+    pub presence: Presence,
+    /// Longest drain after SIGTERM.
+    pub drain: Duration,
+    /// The log.
+    pub log: Log,
+    settings: Vec<Setting>,
+}
+
+impl Config {
+    /// Reads the whole configuration.
+    ///
+    /// # Errors
+    /// All that is wrong, at once.
+    pub fn from(strings: &dyn Strings) -> Result<(Self, Vec<Warning>), Invalid> {
+        let mut reader = Reader::new(strings);
+        let config = Self::read(&mut reader);
+        later::warn(&mut reader);
+        warn_of_unknown(strings, &mut reader);
+        let Reader { settings, problems, .. } = reader;
+        match config {
+            Some(config) if problems.errors.is_empty() => Ok((Self { settings, ..config }, problems.warnings)),
+            _ => Err(problems),
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        // Everything is read before the first `?`, so that all errors are found.
+        let (listen, instance) = (Listen::read(reader), listen::instance(reader));
+        let database = Database::read(reader);
+        let (redis, cache) = (Redis::read(reader), Cache::read(reader));
+        let auth = Auth::read(reader);
+        let limits = Limits::read(reader);
+        let (heartbeat, presence, drain) = (Heartbeat::read(reader), Presence::read(reader), timing::drain(reader));
+        let log = Log::read(reader);
+        Some(Self {
+            listen: listen?,
+            instance: instance?,
+            database: database?,
+            redis: redis?,
+            cache: cache?,
+            auth: auth?,
+            limits: limits?,
+            heartbeat: heartbeat?,
+            presence: presence?,
+            drain: drain?,
+            log: log?,
+            settings: Vec::new(),
+        })
+    }
+
+    /// Every variable with its value as it was read and where that came from; secrets are masked.
+    #[must_use]
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+}
+
+/// Every declaration, in the order of the reference.
+fn declarations() -> impl Iterator<Item = &'static Variable> {
+    [
+        listen::VARIABLES,
+        database::VARIABLES,
+        redis::VARIABLES,
+        auth::VARIABLES,
+        limits::VARIABLES,
+        timing::VARIABLES,
+        log::VARIABLES,
+        later::VARIABLES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn warn_of_unknown(strings: &dyn Strings, reader: &mut Reader<'_>) {
+    let ours = || declarations().map(|variable| variable.name).filter(|name| name.starts_with(OURS));
+    for name in strings.names() {
+        let plain = name.strip_suffix("_FILE").unwrap_or(&name);
+        if name.starts_with(OURS)
+            && !ours().any(|known| known == plain)
+            && let Some(nearest) = problem::nearest(plain, ours())
+        {
+            reader.odd(&name, format!("is not a variable of the gateway; the nearest is {nearest}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! Variables of features that this version does not have. Setting one gives a warning that says so.
+
+use super::variable::{Reader, Variable};
+
+const BROKER: Variable =
+    Variable::new("GATEWAY_BROKER_URL", "redis://127.0.0.1:6379/0", "Celery's broker; empty turns task hand-over off")
+        .fallback("CELERY_BROKER_URL")
+        .url()
+        .unused();
+const CHANNELS: Variable = Variable::new(
+    "GATEWAY_CHANNELS",
+    "core",
+    "how Django's channel layer is spoken to: `core` (RedisChannelLayer), `pubsub` (RedisPubSubChannelLayer), `off`",
+)
+.unused();
+const CHANNELS_PREFIX: Variable =
+    Variable::new("GATEWAY_CHANNELS_PREFIX", "asgi", "the channel layer's `prefix`").unused();
+const OPENAI_KEY: Variable =
+    Variable::new("OPENAI_API_KEY", "", "second layer of moderation; no key turns it off").secret().unused();
+const OPENAI_URL: Variable =
+    Variable::new("OPENAI_BASE_URL", "https://api.openai.com/v1", "where the second layer is asked").url().unused();
+const ON_FAILURE: Variable = Variable::new(
+    "GATEWAY_MODERATION_ON_FAILURE",
+    "flag",
+    "`allow`, `flag` (post and queue for a human) or `block`, when the second layer cannot answer",
+)
+.unused();
+const REACTIONS: Variable =
+    Variable::new("GATEWAY_LIMIT_REACTIONS_PER_MINUTE", "30", "reactions a user in any 60 seconds, across instances")
+        .unused();
+
+pub(super) const VARIABLES: &[Variable] =
+    &[BROKER, CHANNELS, CHANNELS_PREFIX, OPENAI_KEY, OPENAI_URL, ON_FAILURE, REACTIONS];
+
+/// What is said about such a variable, here and in the reference.
+pub(super) const NOT_USED: &str = "not used by this version";
+
+pub(super) fn warn(reader: &mut Reader<'_>) {
+    for variable in VARIABLES {
+        if reader.is_set(variable.name) {
+            reader.odd(variable.name, format!("is {NOT_USED}: setting it has no effect"));
+        }
+    }
+}

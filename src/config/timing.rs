@@ -1,0 +1,73 @@
+//! Heartbeats, presence and the end.
+
+use std::time::Duration;
+
+use super::parse::seconds;
+use super::variable::{Reader, Variable};
+
+const PING: Variable = Variable::new("GATEWAY_PING_SECONDS", "25", "time between the server's pings");
+const IDLE: Variable =
+    Variable::new("GATEWAY_IDLE_SECONDS", "60", "silence that ends a connection; longer than the ping");
+const LEASE: Variable = Variable::new(
+    "GATEWAY_PRESENCE_SECONDS",
+    "60",
+    "lease of a user's presence: how long an instance that died keeps its users online",
+);
+const GRACE: Variable = Variable::new(
+    "GATEWAY_PRESENCE_GRACE_SECONDS",
+    "5",
+    "wait before `user_left`, so that a reload does not show; shorter than the lease",
+);
+const DRAIN: Variable = Variable::new("GATEWAY_DRAIN_SECONDS", "30", "longest drain after SIGTERM");
+
+pub(super) const VARIABLES: &[Variable] = &[PING, IDLE, LEASE, GRACE, DRAIN];
+
+/// When a silent peer is asked, and when it is given up.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// Time between the server's pings.
+    pub ping: Duration,
+    /// Silence that ends a connection; longer than `ping`.
+    pub idle: Duration,
+}
+
+/// How long users count as online.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    /// How long a presence lives without renewal.
+    pub lease: Duration,
+    /// Time between a user's last socket and `user_left`; shorter than `lease`.
+    pub grace: Duration,
+}
+
+impl Heartbeat {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let ping = reader.take(&PING, seconds(0.05..=86_400.0));
+        let idle = reader.take(&IDLE, seconds(0.05..=86_400.0));
+        let (ping, idle) = (ping?, idle?);
+        if idle <= ping {
+            let problem = format!("{idle:?} is not longer than {} ({ping:?}): no answer could come in time", PING.name);
+            reader.wrong(IDLE.name, &IDLE, problem);
+            return None;
+        }
+        Some(Self { ping, idle })
+    }
+}
+
+impl Presence {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let lease = reader.take(&LEASE, seconds(0.5..=86_400.0));
+        let grace = reader.take(&GRACE, seconds(0.0..=86_400.0));
+        let (lease, grace) = (lease?, grace?);
+        if grace >= lease {
+            let problem = format!("{grace:?} is not shorter than {} ({lease:?})", LEASE.name);
+            reader.wrong(GRACE.name, &GRACE, problem);
+            return None;
+        }
+        Some(Self { lease, grace })
+    }
+}
+
+pub(super) fn drain(reader: &mut Reader<'_>) -> Option<Duration> {
+    reader.take(&DRAIN, seconds(0.0..=3600.0))
+}
