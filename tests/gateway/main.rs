@@ -1,1 +1,8 @@
-//! Behaviour of the gateway over real Postgres and Redis.
+//! Behaviour of the gateway over real Postgres and Redis. How tests are written: `tests/support/mod.rs`.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod harness;
+mod schema;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,93 @@
+//! A Redis server of the test's own, which can be paused, killed and started again on the same port.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use super::GUARD;
+use super::process::Process;
+
+/// One redis-server on a loopback port, without persistence: a restarted one is empty.
+pub struct RedisServer {
+    port: u16,
+    directory: TempDir,
+    process: Mutex<Process>,
+}
+
+impl RedisServer {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        for _ in 0..50 {
+            let port = next_port();
+            let process = spawn(port, &directory);
+            if answers(port, &process).await {
+                return Self { port, directory, process: Mutex::new(process) };
+            }
+        }
+        panic!("no port for a redis-server could be found");
+    }
+
+    /// The URL of one of its databases.
+    pub fn url(&self, database: u8) -> String {
+        format!("redis://127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Stops the process where it stands: connections stay open and nothing answers.
+    pub async fn pause(&self) {
+        self.process.lock().await.signal("STOP");
+    }
+
+    pub async fn resume(&self) {
+        self.process.lock().await.signal("CONT");
+    }
+
+    /// Kills it: connections break, new ones are refused.
+    pub async fn kill(&self) {
+        let mut process = self.process.lock().await;
+        process.signal("KILL");
+        process.exit_code().await;
+    }
+
+    /// Starts it again, empty, on the same port, after [`RedisServer::kill`].
+    pub async fn restart(&self) {
+        let mut process = self.process.lock().await;
+        assert!(process.has_ended(), "kill it first");
+        *process = spawn(self.port, &self.directory);
+        let output = process.output().clone();
+        assert!(answers(self.port, &process).await, "redis-server did not come back: {:#?}", output.lines());
+    }
+}
+
+/// Each call gives another port, below those the kernel gives to outgoing connections, so that a port is still free
+/// when its server was killed and comes back. Where to begin differs between test processes.
+fn next_port() -> u16 {
+    const FIRST: u16 = 10_240;
+    const COUNT: u16 = 22_000;
+    static USED: AtomicU16 = AtomicU16::new(0);
+    let begin = std::process::id().wrapping_mul(7_919) % u32::from(COUNT);
+    let begin = u16::try_from(begin).expect("less than COUNT");
+    FIRST + (begin + USED.fetch_add(1, Ordering::Relaxed)) % COUNT
+}
+
+fn spawn(port: u16, directory: &TempDir) -> Process {
+    let port = port.to_string();
+    let directory = directory.path().to_str().expect("a plain path");
+    let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory];
+    Process::spawn("redis-server", &args.map(str::to_owned), &[])
+}
+
+/// Whether this very process, not another on that port, answers.
+async fn answers(port: u16, process: &Process) -> bool {
+    let listening = async {
+        let said = process.output().find(|line| line.contains("Ready to accept connections").then_some(())).await;
+        said.is_some()
+    };
+    if !tokio::time::timeout(GUARD, listening).await.expect("redis-server says neither yes nor no") {
+        return false;
+    }
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).expect("a URL");
+    let config = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(Duration::from_secs(10)));
+    client.get_multiplexed_async_connection_with_config(&config).await.is_ok()
+}
