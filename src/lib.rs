@@ -30,4 +30,5 @@ pub mod http;
 pub mod hub;
 pub mod session;
 
+pub mod cli;
 pub mod gateway;

@@ -1,3 +1,24 @@
 //! The `community-gateway` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use community_gateway::cli::{self, Exit, out};
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(exit) => return exit.into(),
+    };
+    // The one TLS implementation of the process: Postgres and Redis clients take it from here.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        out::say("error: another TLS provider is installed");
+        return Exit::Fault.into();
+    }
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(cli::run(command)).into(),
+        Err(error) => {
+            out::say(format_args!("error: the runtime could not be started: {error}"));
+            Exit::Fault.into()
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Logs, metrics and health.
 
 pub mod health;
+pub mod log;
 pub mod metrics;
 
 pub use health::Health;

@@ -1,0 +1,125 @@
+//! The command line: `serve`, `check`, `token`, `config`.
+//!
+//! Owns what the program prints and its exit codes. Holds no logic that the gateway needs while it serves.
+
+mod config;
+pub mod out;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Warning, environment};
+
+const ABOUT: &str = "Realtime chat gateway beside a Django application";
+
+const LONG_ABOUT: &str = "\
+Realtime chat gateway beside a Django application: rooms, direct messages and presence over WebSockets.
+
+It is configured by environment variables only. Two must be set: DATABASE_URL (Django's Postgres) and SECRET_KEY
+(Django's). `config --reference` lists all of them, with defaults and meanings. Each may also be given as
+NAME_FILE=/path, a file that holds the value.";
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0   ended as asked; `check`: it could serve
+  1   `check`: it could not serve; each line says what to do
+  64  the configuration or the command line is wrong; every error is reported at once, nothing was started
+  69  a dependency (Postgres, Redis) could not be reached at start
+  70  internal fault
+
+Examples:
+  community-gateway config --reference          every variable
+  community-gateway check                       is everything there that serving needs?
+  community-gateway                             serve
+  community-gateway token --user 42             a connection token for user 42
+  community-gateway token --users 1-1000        one each, for a load test";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "community-gateway", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM (the default)
+    Serve,
+    /// Print the effective configuration with secrets masked
+    Config(config::Arguments),
+}
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Ended as asked.
+    Done,
+    /// `check` found something that stands in the way of serving.
+    NotFit,
+    /// The configuration or the command line is wrong.
+    Configuration,
+    /// A dependency could not be reached at start.
+    Unavailable,
+    /// Internal fault.
+    Fault,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::NotFit => 1,
+            Exit::Configuration => 64,
+            Exit::Unavailable => 69,
+            Exit::Fault => 70,
+        })
+    }
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// When there is nothing to run: help and version were printed, or the command line is wrong, which was said.
+pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, Exit> {
+    Cli::try_parse_from(arguments).map_err(|error| {
+        // As for all output: when it cannot be written, nobody is left to tell.
+        let _ = error.print();
+        if error.use_stderr() { Exit::Configuration } else { Exit::Done }
+    })
+}
+
+/// Runs the command.
+pub async fn run(cli: Cli) -> Exit {
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run().await,
+        Command::Config(arguments) => config::run(&arguments),
+    }
+}
+
+/// Reads the configuration from the environment. What is wrong with it is said on standard error.
+fn configuration() -> Result<(Config, Vec<Warning>), Exit> {
+    Config::from(&environment()).map_err(|wrong| {
+        for error in &wrong.errors {
+            out::say(format_args!("error: {error}"));
+        }
+        for warning in &wrong.warnings {
+            out::say(format_args!("warning: {warning}"));
+        }
+        out::say("`community-gateway config --reference` lists every variable");
+        Exit::Configuration
+    })
+}
+
+/// Ends a command whose output is its purpose.
+fn printed(written: std::io::Result<()>) -> Exit {
+    match written {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            out::say(format_args!("error: standard output cannot be written: {error}"));
+            Exit::Fault
+        }
+    }
+}

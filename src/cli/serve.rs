@@ -1,0 +1,33 @@
+//! `serve`: the gateway itself.
+
+use super::{Exit, configuration, out};
+use crate::gateway::{BuildError, Gateway};
+use crate::telemetry;
+
+pub(super) async fn run() -> Exit {
+    let (config, warnings) = match configuration() {
+        Ok(read) => read,
+        Err(exit) => return exit,
+    };
+    if let Err(error) = telemetry::log::init(&config.log) {
+        out::say(format_args!("error: {error}"));
+        return Exit::Fault;
+    }
+    for warning in warnings {
+        tracing::warn!(variable = warning.variable, "{}", warning.problem);
+    }
+    match Gateway::build(config).await {
+        Ok(gateway) => match gateway.run().await {
+            crate::gateway::Exit::Asked => Exit::Done,
+            crate::gateway::Exit::Fault => Exit::Fault,
+        },
+        Err(BuildError::Unreachable { dependency, why }) => {
+            tracing::error!(dependency, why, "cannot start: a dependency could not be reached");
+            Exit::Unavailable
+        }
+        Err(BuildError::Internal(why)) => {
+            tracing::error!(why, "cannot start");
+            Exit::Fault
+        }
+    }
+}
