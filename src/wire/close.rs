@@ -20,10 +20,20 @@ macro_rules! closes {
 }
 
 closes! {
+    /// The client asked for it, or a session ended as it should; do not come back.
+    NORMAL = 1000 "";
     /// The gateway goes away; come back after the delay that `reconnect` named.
     GOING_AWAY = 1001 "the gateway is going away, come back";
+    /// The client broke the rules of WebSocket framing; do not come back.
+    BAD_FRAMING = 1002 "protocol error";
+    /// A binary frame; do not come back.
+    BINARY = 1003 "text frames only";
+    /// A text message or close reason that is not UTF-8; do not come back.
+    NOT_UTF8 = 1007 "not UTF-8";
     /// Too many protocol errors or refused frames; do not come back.
     PROTOCOL_ERRORS = 1008 "too many protocol errors";
+    /// A message over the size limit; do not come back.
+    TOO_BIG = 1009 "message too big";
     /// A fault of ours; come back.
     INTERNAL = 1011 "internal fault";
     /// A dependency is down; come back later.
@@ -36,6 +46,10 @@ closes! {
     FORBIDDEN = 4003 "forbidden";
     /// No such room or thread, or it is inactive; do not come back.
     NOT_FOUND = 4004 "no such room or thread";
+    /// The queue for this client is full, or took nothing for too long; come back and resume.
+    TOO_SLOW = 4008 "too slow";
+    /// Nothing was heard of the client for too long; come back and resume.
+    HEARTBEAT_MISSED = 4008 "heartbeat missed";
     /// Too many connections of one user.
     TOO_MANY_CONNECTIONS = 4029 "too many connections";
     /// Too many new connections of one user within a minute.
