@@ -93,6 +93,12 @@ pub fn sockets(user: UserId) -> String {
     format!("community:sockets:{user}")
 }
 
+/// Key and channel with which `check` tries out writing and pub/sub. Ours; the key lives one millisecond.
+#[must_use]
+pub fn check(id: impl Display) -> String {
+    format!("community:check:{id}")
+}
+
 /// STRING, the liveness lease of an instance.
 #[must_use]
 pub fn instance(name: &InstanceName) -> String {

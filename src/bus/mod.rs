@@ -3,6 +3,7 @@
 //! Owns the envelope, the topics' logs and offsets, and the one subscription of this instance. Knows no seat and no
 //! socket: what arrives goes into bounded queues that the hub empties.
 
+pub mod check;
 pub mod control;
 pub mod envelope;
 pub mod log;

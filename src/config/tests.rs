@@ -119,7 +119,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
     assert_eq!(wrong.warnings.len(), 1, "the misspelt name is named too");
     assert_eq!(
         wrong.errors[2].to_string(),
-        "GATEWAY_DB_POOL: \"many\" is not a whole number from 1 to 1000 (example: GATEWAY_DB_POOL=10)"
+        "GATEWAY_DB_POOL: \"many\" is not a whole number from 2 to 1000 (example: GATEWAY_DB_POOL=10)"
     );
     assert_eq!(wrong.to_string().lines().count(), 10);
 }
