@@ -18,7 +18,7 @@ setpriv --pdeathsig KILL "$@" </dev/null >&2 3<&- & child=$!
 echo "$child"
 cat <&3 >/dev/null & caller=$!
 wait -n -p ended "$child" "$caller"; code=$?
-if [ "$ended" = "$caller" ]; then kill -KILL "$child"; else kill "$caller"; fi
+if [ "$ended" = "$caller" ]; then kill -KILL "$child"; wait "$child"; else kill "$caller"; fi
 exit "$code"
 "#;
 
