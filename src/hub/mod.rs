@@ -1,1 +1,162 @@
-//! Who is here, on this instance.
+//! Who is here, on this instance: topics, their seats, and the way from the bus to the outboxes.
+//!
+//! Owns which channels are wanted, the order of delivery, and the list of this instance's members. Never waits for a
+//! client: a push either fits into an outbox or ends that one connection.
+
+mod dispatch;
+mod gathering;
+mod interest;
+mod members;
+mod repair;
+mod sequence;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+pub use gathering::CROWD;
+use gathering::Gathering;
+pub use members::{Member, Members};
+
+use crate::bus::{Bus, Inbox, Subscriber};
+use crate::domain::{ConnectionId, Topic, UserId};
+use crate::lifecycle::Lifecycle;
+use crate::socket::{Frame, Outbox};
+use crate::telemetry::Metrics;
+use crate::wire::event::Place;
+
+/// How long a topic stays subscribed after its last seat: reloads and flapping clients cost nothing.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Everything of this instance that events are delivered to.
+pub struct Hub {
+    topics: DashMap<Topic, Arc<Gathering>>,
+    members: Members,
+    bus: Bus,
+    subscriber: Subscriber,
+    /// Topics whose interest may have changed since the reconciler looked.
+    changed: Mutex<Vec<Topic>>,
+    change: Notify,
+    /// Topics whose position must be compared with Redis.
+    doubtful: Mutex<std::collections::HashSet<Topic>>,
+    doubt: Notify,
+    outbox_limit: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Hub {
+    /// Starts the hub's tasks: one dispatcher a shard, the reconciler of subscriptions, the repairer of gaps.
+    ///
+    /// `outbox_limit` is in bytes and bounds what is kept for a seat whose first state is still being read.
+    pub fn start(
+        bus: Bus,
+        subscriber: Subscriber,
+        inboxes: Vec<Inbox>,
+        outbox_limit: usize,
+        lifecycle: &Lifecycle,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let hub = Arc::new(Self {
+            topics: DashMap::new(),
+            members: Members::default(),
+            bus,
+            subscriber,
+            changed: Mutex::default(),
+            change: Notify::new(),
+            doubtful: Mutex::default(),
+            doubt: Notify::new(),
+            outbox_limit,
+            metrics,
+        });
+        for inbox in inboxes {
+            lifecycle.spawn_vital("dispatch", dispatch::run(Arc::clone(&hub), inbox, lifecycle.clone()));
+        }
+        lifecycle.spawn_vital("interest", interest::run(Arc::clone(&hub), lifecycle.clone()));
+        lifecycle.spawn_vital("repair", repair::run(Arc::clone(&hub), lifecycle.clone()));
+        hub
+    }
+
+    /// Takes a seat. Events are kept for it from now on and sent once it goes live.
+    ///
+    /// The seat leaves when it is dropped, on every path, a panic included.
+    #[must_use]
+    pub fn join(self: &Arc<Self>, topic: Topic, connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>) -> Seat {
+        // Under the map's guard, so that the reconciler cannot remove the gathering between finding and joining it.
+        let gathering = {
+            let entry = self.topics.entry(topic).or_insert_with(|| {
+                self.metrics.topics_open.inc();
+                Arc::new(Gathering::new(self.outbox_limit, Arc::clone(&self.metrics)))
+            });
+            entry.add(connection, user, Arc::clone(outbox));
+            Arc::clone(&entry)
+        };
+        self.metrics.seats_open.inc();
+        if !gathering.is_subscribed() {
+            self.interest_changed(topic);
+        }
+        Seat { hub: Arc::clone(self), gathering, topic, connection }
+    }
+
+    /// The members of this instance, by user.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    fn interest_changed(&self, topic: Topic) {
+        self.changed.lock().push(topic);
+        self.change.notify_one();
+    }
+
+    fn doubt(&self, topic: Topic) {
+        self.doubtful.lock().insert(topic);
+        self.doubt.notify_one();
+    }
+
+    fn doubt_all(&self) {
+        let topics: Vec<_> = self.topics.iter().map(|entry| *entry.key()).collect();
+        self.doubtful.lock().extend(topics);
+        self.doubt.notify_one();
+    }
+
+    /// Finds a topic's gathering; no guard outlives the call.
+    fn gathering(&self, topic: Topic) -> Option<Arc<Gathering>> {
+        self.topics.get(&topic).map(|entry| Arc::clone(&entry))
+    }
+}
+
+/// A session's place in the hub. Leaves when dropped.
+pub struct Seat {
+    hub: Arc<Hub>,
+    gathering: Arc<Gathering>,
+    topic: Topic,
+    connection: ConnectionId,
+}
+
+impl Seat {
+    /// Resolves when the topic is subscribed to and its place in the log is known, so that nothing published from now
+    /// on is missed.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is lost when it is dropped.
+    pub async fn subscribed(&self) {
+        self.gathering.subscribed().await;
+    }
+
+    /// Sends the first state, then what was kept since the join and comes after `after`, then all that comes.
+    pub fn go_live(&self, after: Place, first: &[Frame]) {
+        self.gathering.go_live(self.connection, after, first);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.hub.metrics.seats_open.dec();
+        if self.gathering.remove(self.connection) {
+            self.hub.interest_changed(self.topic);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! One shard's way from the bus to the gatherings.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Hub, sequence};
+use crate::bus::{Envelope, Foreign, Inbound, Inbox, Payload};
+use crate::domain::{Micros, Topic};
+use crate::lifecycle::Lifecycle;
+
+/// How many messages are taken from the queue at once: what waits for one topic leaves in one write a seat.
+const BATCH: usize = 256;
+/// How often restless topics are looked at.
+const TICK: Duration = Duration::from_millis(25);
+/// How often a crowd's joins and leaves are sent.
+const CROWD_EVERY: Duration = Duration::from_secs(1);
+
+/// Delivers what arrives until the process stops delivering.
+pub(super) async fn run(hub: Arc<Hub>, mut inbox: Inbox, lifecycle: Lifecycle) {
+    let mut batch = Vec::with_capacity(BATCH);
+    // Topics with events that wait for a predecessor, or with a crowd's joins to send.
+    let mut restless: HashSet<Topic> = HashSet::new();
+    let mut crowd_sent = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            () = lifecycle.aborted() => return,
+            received = inbox.queue.recv_many(&mut batch, BATCH) => {
+                if received == 0 {
+                    return;
+                }
+                dispatch(&hub, batch.drain(..), &mut restless);
+            }
+            () = tokio::time::sleep(TICK), if !restless.is_empty() => {}
+        }
+        if inbox.has_dropped() {
+            hub.doubt_all();
+        }
+        if !restless.is_empty() {
+            let flush = crowd_sent.elapsed() >= CROWD_EVERY;
+            if flush {
+                crowd_sent = Instant::now();
+            }
+            calm(&hub, &mut restless, flush);
+        }
+    }
+}
+
+fn dispatch(hub: &Hub, batch: impl Iterator<Item = Inbound>, restless: &mut HashSet<Topic>) {
+    let mut by_topic: HashMap<Topic, Vec<Envelope>> = HashMap::new();
+    for inbound in batch {
+        match inbound {
+            Inbound::Subscribed { topic } => hub.doubt(topic),
+            Inbound::Message { topic, payload } => match Payload::decode(&payload) {
+                Ok(Payload::Envelope(envelope)) => {
+                    count(hub, &envelope);
+                    by_topic.entry(topic).or_default().push(envelope);
+                }
+                Ok(Payload::Foreign(foreign)) => {
+                    // What came before it for the same topic goes first.
+                    deliver(hub, topic, by_topic.remove(&topic).unwrap_or_default(), restless);
+                    deliver_foreign(hub, topic, &foreign);
+                }
+                Err(error) => {
+                    hub.metrics.bus_malformed_total.with_label_values(&[error.as_str()]).inc();
+                    tracing::debug!(%topic, %error, "a payload was dropped");
+                }
+            },
+        }
+    }
+    for (topic, envelopes) in by_topic {
+        deliver(hub, topic, envelopes, restless);
+    }
+}
+
+fn deliver(hub: &Hub, topic: Topic, envelopes: Vec<Envelope>, restless: &mut HashSet<Topic>) {
+    if let Some(gathering) = hub.gathering(topic).filter(|_| !envelopes.is_empty())
+        && gathering.accept(envelopes, Instant::now())
+    {
+        restless.insert(topic);
+    }
+}
+
+fn deliver_foreign(hub: &Hub, topic: Topic, foreign: &Foreign) {
+    hub.metrics.bus_received_total.with_label_values(&["django"]).inc();
+    if let Some(gathering) = hub.gathering(topic) {
+        gathering.accept_foreign(foreign);
+    }
+}
+
+/// Looks at restless topics: holes go to the repairer, crowds are sent.
+fn calm(hub: &Hub, restless: &mut HashSet<Topic>, flush: bool) {
+    let now = Instant::now();
+    restless.retain(|topic| {
+        let Some(gathering) = hub.gathering(*topic) else { return false };
+        let hole = gathering.hole(now);
+        if hole.is_some_and(|hole| hole.age >= sequence::ASK_LOG_AFTER) {
+            hub.doubt(*topic);
+        }
+        if flush {
+            gathering.flush_crowd();
+        }
+        hole.is_some() || gathering.has_crowd()
+    });
+}
+
+fn count(hub: &Hub, envelope: &Envelope) {
+    hub.metrics.bus_received_total.with_label_values(&[envelope.kind.as_str()]).inc();
+    let lag = Micros::now().0.saturating_sub(envelope.sent.0).max(0);
+    hub.metrics.bus_lag_seconds.observe(lag as f64 / 1e6);
+}

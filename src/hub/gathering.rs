@@ -1,0 +1,269 @@
+//! The seats of one topic on this instance, and the delivery to them.
+//!
+//! One short lock a topic keeps its order: events are sequenced, joined seats are filtered and frames are pushed under
+//! it. Nothing here waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use super::sequence::{Hole, Sequence};
+use crate::bus::{Envelope, Foreign, Kind, Position};
+use crate::domain::{ConnectionId, UserId};
+use crate::socket::{Class, Frame, Outbox, Pushed};
+use crate::telemetry::Metrics;
+use crate::wire::event::{self, Place};
+
+/// Above this many online, joins and leaves of a room are sent as one `presence_diff` a second.
+pub const CROWD: u64 = 200;
+
+/// A seat as the gathering keeps it.
+struct Entry {
+    connection: ConnectionId,
+    user: UserId,
+    outbox: Arc<Outbox>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Joined, but the first state is still being read: what comes is kept, up to the outbox's limit.
+    Entering { kept: Vec<Delivery>, bytes: usize },
+    /// Gets what comes after this place.
+    Live { after: Place },
+}
+
+/// One event, framed once for all seats.
+#[derive(Clone)]
+struct Delivery {
+    place: Option<Place>,
+    frame: Frame,
+    class: Class,
+}
+
+#[derive(Default)]
+struct State {
+    seats: Vec<Entry>,
+    sequence: Sequence,
+    /// Joins (with the event's JSON) and leaves since the last `presence_diff`, the latest for each user.
+    crowd: BTreeMap<UserId, Option<Bytes>>,
+    crowd_online: u64,
+}
+
+/// A topic with seats on this instance.
+pub struct Gathering {
+    state: Mutex<State>,
+    subscribed: watch::Sender<bool>,
+    outbox_limit: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Gathering {
+    pub(super) fn new(outbox_limit: usize, metrics: Arc<Metrics>) -> Self {
+        Self { state: Mutex::default(), subscribed: watch::Sender::new(false), outbox_limit, metrics }
+    }
+
+    /// Resolves when the topic's channel is subscribed to.
+    pub(super) async fn subscribed(&self) {
+        // The sender lives in this very struct.
+        let _ = self.subscribed.subscribe().wait_for(|subscribed| *subscribed).await;
+    }
+
+    pub(super) fn set_subscribed(&self, subscribed: bool) {
+        self.subscribed.send_replace(subscribed);
+    }
+
+    pub(super) fn is_subscribed(&self) -> bool {
+        *self.subscribed.borrow()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().seats.is_empty()
+    }
+
+    pub(super) fn add(&self, connection: ConnectionId, user: UserId, outbox: Arc<Outbox>) {
+        let stage = Stage::Entering { kept: Vec::new(), bytes: 0 };
+        self.state.lock().seats.push(Entry { connection, user, outbox, stage });
+    }
+
+    /// Removes a seat by its own id; says whether none is left.
+    pub(super) fn remove(&self, connection: ConnectionId) -> bool {
+        let mut state = self.state.lock();
+        if let Some(at) = state.seats.iter().position(|seat| seat.connection == connection) {
+            state.seats.swap_remove(at);
+        }
+        state.seats.is_empty()
+    }
+
+    /// Ends a seat's entering: sends it the first state, then what came since, then everything as it comes.
+    pub(super) fn go_live(&self, connection: ConnectionId, after: Place, first: &[Frame]) {
+        let mut state = self.state.lock();
+        let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection) else { return };
+        for frame in first {
+            seat.outbox.push(frame, Class::Message);
+        }
+        if let Stage::Entering { kept, .. } = std::mem::replace(&mut seat.stage, Stage::Live { after }) {
+            for delivery in kept.iter().filter(|delivery| is_after(delivery.place, after)) {
+                seat.outbox.push(&delivery.frame, delivery.class);
+            }
+        }
+    }
+
+    /// Tells the sequence where the topic stands, if it does not know, and delivers what had waited for that.
+    pub(super) fn begin(&self, position: Position) {
+        let mut state = self.state.lock();
+        let ready = state.sequence.begin(position);
+        self.deliver_all(&mut state, ready);
+    }
+
+    /// Delivers a batch of envelopes as they arrived. Says whether the topic needs to be looked at again soon.
+    pub(super) fn accept(&self, envelopes: Vec<Envelope>, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let mut ready = Vec::with_capacity(envelopes.len());
+        for envelope in envelopes {
+            let waiting = state.sequence.is_waiting();
+            ready.extend(state.sequence.accept(envelope, now));
+            if !waiting && state.sequence.is_waiting() {
+                self.metrics.bus_reordered_total.inc();
+            }
+        }
+        self.deliver_all(&mut state, ready);
+        state.sequence.is_waiting() || !state.crowd.is_empty()
+    }
+
+    /// Delivers what Django published, to those it is for.
+    pub(super) fn accept_foreign(&self, foreign: &Foreign) {
+        let delivery = Delivery { place: None, frame: Frame::text(&foreign.body), class: Class::Message };
+        let mut state = self.state.lock();
+        for seat in state.seats.iter_mut().filter(|seat| foreign.is_for(seat.user)) {
+            self.give(seat, std::slice::from_ref(&delivery));
+        }
+    }
+
+    /// Sends the crowd's joins and leaves of the last second. Says whether there were any.
+    pub(super) fn flush_crowd(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.crowd.is_empty() {
+            return false;
+        }
+        let crowd = std::mem::take(&mut state.crowd);
+        let joined: Vec<&RawValue> =
+            crowd.values().flatten().filter_map(|json| serde_json::from_slice(json).ok()).collect();
+        let left: Vec<UserId> = crowd.iter().filter(|(_, json)| json.is_none()).map(|(user, _)| *user).collect();
+        let frame = Frame::text(&event::presence_diff(&joined, &left, state.crowd_online));
+        let delivery = Delivery { place: None, frame, class: Class::Message };
+        for seat in &mut state.seats {
+            self.give(seat, std::slice::from_ref(&delivery));
+        }
+        true
+    }
+
+    pub(super) fn has_crowd(&self) -> bool {
+        !self.state.lock().crowd.is_empty()
+    }
+
+    pub(super) fn hole(&self, now: Instant) -> Option<Hole> {
+        self.state.lock().sequence.hole(now)
+    }
+
+    pub(super) fn compare(&self, position: Position) -> Option<Hole> {
+        self.state.lock().sequence.compare(position)
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.state.lock().sequence.has_begun()
+    }
+
+    pub(super) fn skip_to(&self, place: Place) {
+        let mut state = self.state.lock();
+        let ready = state.sequence.skip_to(place);
+        self.deliver_all(&mut state, ready);
+    }
+
+    /// Ends all connections of the topic.
+    pub(super) fn close_all(&self, code: u16, reason: &'static str) {
+        for seat in &self.state.lock().seats {
+            seat.outbox.close(code, reason);
+        }
+    }
+
+    fn deliver_all(&self, state: &mut State, ready: Vec<Envelope>) {
+        let deliveries: Vec<_> = ready.into_iter().filter_map(|envelope| frame(state, envelope)).collect();
+        if deliveries.is_empty() {
+            return;
+        }
+        for seat in &mut state.seats {
+            self.give(seat, &deliveries);
+        }
+    }
+
+    fn give(&self, seat: &mut Entry, deliveries: &[Delivery]) {
+        match &mut seat.stage {
+            Stage::Live { after } => {
+                let after = *after;
+                let wanted = deliveries.iter().filter(|delivery| is_after(delivery.place, after));
+                if let [only] = deliveries {
+                    if is_after(only.place, after) {
+                        self.count(seat.outbox.push(&only.frame, only.class), 1);
+                    }
+                } else {
+                    let frames: Vec<_> = wanted.map(|delivery| (delivery.frame.clone(), delivery.class)).collect();
+                    self.count(seat.outbox.push_many(&frames), frames.len());
+                }
+            }
+            Stage::Entering { kept, bytes } => {
+                *bytes += deliveries.iter().map(|delivery| delivery.frame.as_bytes().len()).sum::<usize>();
+                if *bytes > self.outbox_limit {
+                    seat.outbox.close_slow();
+                } else {
+                    kept.extend_from_slice(deliveries);
+                }
+            }
+        }
+    }
+
+    fn count(&self, pushed: Pushed, frames: usize) {
+        let frames = frames as u64;
+        match pushed {
+            Pushed::Written => {
+                self.metrics.deliveries_total.inc_by(frames);
+                self.metrics.deliveries_direct_total.inc_by(frames);
+            }
+            Pushed::Queued | Pushed::Coalesced => self.metrics.deliveries_total.inc_by(frames),
+            Pushed::Overflow | Pushed::Closed => {}
+        }
+    }
+}
+
+/// Says whether a seat that has everything up to a place still needs an event. Another epoch's offsets do not compare.
+fn is_after(place: Option<Place>, after: Place) -> bool {
+    place.is_none_or(|place| place.epoch != after.epoch || place.offset > after.offset)
+}
+
+/// Frames an event for all seats; joins and leaves of a crowd are put aside for the next `presence_diff`.
+fn frame(state: &mut State, envelope: Envelope) -> Option<Delivery> {
+    let class = match envelope.kind {
+        Kind::Void => return None,
+        Kind::Message | Kind::Change => Class::Message,
+        Kind::Joined | Kind::Left => {
+            if let Some(user) = envelope.user.filter(|_| envelope.online > CROWD) {
+                let joined = envelope.kind == Kind::Joined;
+                state.crowd.insert(user, joined.then_some(envelope.body));
+                state.crowd_online = envelope.online;
+                return None;
+            }
+            Class::Latest(key(1, envelope.user))
+        }
+        Kind::Typing => Class::Latest(key(2, envelope.user)),
+    };
+    Some(Delivery { place: envelope.place, frame: Frame::text(&envelope.body), class })
+}
+
+/// The key under which a newer event of the same sort and user replaces a queued one.
+fn key(sort: u64, user: Option<UserId>) -> u64 {
+    user.map_or(0, |user| user.0.cast_unsigned()) << 2 | sort
+}

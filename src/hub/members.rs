@@ -1,0 +1,67 @@
+//! The connections of this instance, by user: whom an order from Django is about.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use crate::domain::{ConnectionId, Topic, UserId};
+use crate::socket::Outbox;
+
+/// One connected person on one topic.
+#[derive(Clone)]
+pub struct Member {
+    pub connection: ConnectionId,
+    pub user: UserId,
+    pub topic: Topic,
+    /// The session version the login was checked against; `None` when there was none.
+    pub session_version: Option<i64>,
+    pub outbox: Arc<Outbox>,
+}
+
+/// All members of this instance.
+#[derive(Default)]
+pub struct Members {
+    by_user: DashMap<UserId, Vec<Member>>,
+}
+
+impl Members {
+    /// Adds a member; it is removed when the guard is dropped.
+    #[must_use]
+    pub fn add(self: &Members, hub: &Arc<super::Hub>, member: Member) -> Membership {
+        let (user, connection) = (member.user, member.connection);
+        self.by_user.entry(user).or_default().push(member);
+        Membership { hub: Arc::clone(hub), user, connection }
+    }
+
+    /// The members of one user.
+    #[must_use]
+    pub fn of(&self, user: UserId) -> Vec<Member> {
+        self.by_user.get(&user).map(|members| members.clone()).unwrap_or_default()
+    }
+
+    /// All members.
+    #[must_use]
+    pub fn all(&self) -> Vec<Member> {
+        self.by_user.iter().flat_map(|entry| entry.value().clone()).collect()
+    }
+
+    fn remove(&self, user: UserId, connection: ConnectionId) {
+        self.by_user.remove_if_mut(&user, |_, members| {
+            members.retain(|member| member.connection != connection);
+            members.is_empty()
+        });
+    }
+}
+
+/// Keeps a member in the list.
+pub struct Membership {
+    hub: Arc<super::Hub>,
+    user: UserId,
+    connection: ConnectionId,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.hub.members.remove(self.user, self.connection);
+    }
+}

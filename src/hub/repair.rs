@@ -1,0 +1,82 @@
+//! Gaps: finds what a subscription missed and brings it from the log.
+//!
+//! A subscription that lost its connection, was renewed, or had messages dropped is a gap in every topic it carried
+//! until its positions were compared. All topics are compared from time to time as well: silence proves nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::gathering::Gathering;
+use super::sequence::{Hole, VOID_AFTER};
+use super::{Hub, sequence};
+use crate::bus::{BusError, log};
+use crate::domain::Topic;
+use crate::lifecycle::Lifecycle;
+use crate::wire::Close;
+use crate::wire::event::Place;
+
+/// How often every topic is compared with Redis.
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
+/// How long after a failure the doubtful topics are tried again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Repairs gaps until the process stops delivering.
+pub(super) async fn run(hub: Arc<Hub>, lifecycle: Lifecycle) {
+    let mut last = Instant::now();
+    loop {
+        tokio::select! {
+            () = lifecycle.aborted() => return,
+            () = hub.doubt.notified() => {}
+            () = tokio::time::sleep(COMPARE_EVERY.saturating_sub(last.elapsed())) => {
+                last = Instant::now();
+                hub.doubt_all();
+            }
+        }
+        let doubtful = std::mem::take(&mut *hub.doubtful.lock());
+        for topic in doubtful {
+            let Some(gathering) = hub.gathering(topic).filter(|gathering| gathering.has_begun()) else { continue };
+            if let Err(error) = repair(&hub, topic, &gathering).await {
+                tracing::debug!(%topic, %error, "a position could not be compared, trying again");
+                hub.doubtful.lock().insert(topic);
+                tokio::time::sleep(RETRY).await;
+                hub.doubt.notify_one();
+            }
+        }
+    }
+}
+
+async fn repair(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>) -> Result<(), BusError> {
+    let position = hub.bus.log().position(topic).await?;
+    if let Some(hole) = gathering.compare(position) {
+        return fill(hub, topic, gathering, hole).await;
+    }
+    match gathering.hole(Instant::now()) {
+        Some(hole) if hole.age >= VOID_AFTER => {
+            // Taken, never published: its owner is gone. The void is published, so that all instances agree.
+            tracing::warn!(%topic, offset = hole.first.offset, "an offset was never published: declaring it void");
+            hub.bus.log().void(topic, hole.first, hole.last + 1 - hole.first.offset).await
+        }
+        Some(hole) if hole.age >= sequence::ASK_LOG_AFTER => fill(hub, topic, gathering, hole).await,
+        _ => Ok(()),
+    }
+}
+
+/// Brings what is missing from the log. What the log has no more is gone for this connection: its clients must come
+/// back for a fresh state, which is better than a silent half.
+async fn fill(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>, hole: Hole) -> Result<(), BusError> {
+    let found = hub.bus.log().read(topic, hole.first.epoch, hole.first.offset, hole.last).await?;
+    if !found.is_empty() {
+        hub.metrics.bus_gaps_total.inc();
+        hub.metrics.bus_gap_events_total.with_label_values(&["log"]).inc_by(found.len() as u64);
+        tracing::info!(%topic, events = found.len(), "a gap was filled from the log");
+    }
+    let first = found.first().and_then(|event| event.place).map(|place| place.offset);
+    let trimmed = hole.last - hole.first.offset + 1 > log::KEPT as u64 && first != Some(hole.first.offset);
+    gathering.accept(found, Instant::now());
+    if trimmed {
+        tracing::warn!(%topic, "a gap is older than the log: its clients must reload");
+        gathering.skip_to(Place { epoch: hole.first.epoch, offset: hole.last + 1 });
+        gathering.close_all(Close::TRY_LATER.code, Close::TRY_LATER.reason);
+    }
+    Ok(())
+}
