@@ -17,6 +17,7 @@ use crate::bus::{Envelope, Foreign, Kind, Position};
 use crate::domain::{ConnectionId, UserId};
 use crate::socket::{Class, Frame, Outbox, Pushed};
 use crate::telemetry::Metrics;
+use crate::wire::Close;
 use crate::wire::event::{self, Place};
 
 /// Above this many online, joins and leaves of a room are sent as one `presence_diff` a second.
@@ -48,6 +49,8 @@ struct Delivery {
 #[derive(Default)]
 struct State {
     seats: Vec<Entry>,
+    /// Set once this was taken out of the hub, so that nobody joins what no event reaches.
+    retired: bool,
     sequence: Sequence,
     /// Joins (with the event's JSON) and leaves since the last `presence_diff`, the latest for each user.
     crowd: BTreeMap<UserId, Option<Bytes>>,
@@ -85,9 +88,21 @@ impl Gathering {
         self.state.lock().seats.is_empty()
     }
 
-    pub(super) fn add(&self, connection: ConnectionId, user: UserId, outbox: Arc<Outbox>) {
-        let stage = Stage::Entering { kept: Vec::new(), bytes: 0 };
-        self.state.lock().seats.push(Entry { connection, user, outbox, stage });
+    /// Ends the gathering if nobody is in it; says whether it has ended.
+    pub(super) fn retire_if_empty(&self) -> bool {
+        let mut state = self.state.lock();
+        state.retired |= state.seats.is_empty();
+        state.retired
+    }
+
+    /// Adds a seat; says no when the gathering has ended and another must be made.
+    pub(super) fn add(&self, connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>) -> bool {
+        let mut state = self.state.lock();
+        if !state.retired {
+            let stage = Stage::Entering { kept: Vec::new(), bytes: 0 };
+            state.seats.push(Entry { connection, user, outbox: Arc::clone(outbox), stage });
+        }
+        !state.retired
     }
 
     /// Removes a seat by its own id; says whether none is left.
@@ -103,14 +118,12 @@ impl Gathering {
     pub(super) fn go_live(&self, connection: ConnectionId, after: Place, first: &[Frame]) {
         let mut state = self.state.lock();
         let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection) else { return };
-        for frame in first {
-            seat.outbox.push(frame, Class::Message);
-        }
+        let mut frames: Vec<_> = first.iter().map(|frame| (frame.clone(), Class::Message)).collect();
         if let Stage::Entering { kept, .. } = std::mem::replace(&mut seat.stage, Stage::Live { after }) {
-            for delivery in kept.iter().filter(|delivery| is_after(delivery.place, after)) {
-                seat.outbox.push(&delivery.frame, delivery.class);
-            }
+            let kept = kept.into_iter().filter(|delivery| is_after(delivery.place, after));
+            frames.extend(kept.map(|delivery| (delivery.frame, delivery.class)));
         }
+        self.count(seat.outbox.push_many(&frames), frames.len());
     }
 
     /// Tells the sequence where the topic stands, if it does not know, and delivers what had waited for that.
@@ -185,9 +198,9 @@ impl Gathering {
     }
 
     /// Ends all connections of the topic.
-    pub(super) fn close_all(&self, code: u16, reason: &'static str) {
+    pub(super) fn close_all(&self, close: Close) {
         for seat in &self.state.lock().seats {
-            seat.outbox.close(code, reason);
+            seat.outbox.close(close);
         }
     }
 
@@ -218,7 +231,7 @@ impl Gathering {
             Stage::Entering { kept, bytes } => {
                 *bytes += deliveries.iter().map(|delivery| delivery.frame.as_bytes().len()).sum::<usize>();
                 if *bytes > self.outbox_limit {
-                    seat.outbox.close_slow();
+                    seat.outbox.close(Close::TOO_SLOW);
                 } else {
                     kept.extend_from_slice(deliveries);
                 }

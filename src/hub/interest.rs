@@ -90,11 +90,11 @@ async fn retry(hub: &Hub, topics: Vec<Topic>) {
 }
 
 async fn unsubscribe(hub: &Hub, topics: Vec<Topic>) {
-    // Removed first, under the map's guard and only while empty: a seat that comes now makes a new gathering, which
-    // asks for its own subscription, and this task serves it after the unsubscription below.
+    // Removed first and only while empty: a seat that comes now makes a new gathering, which asks for its own
+    // subscription, and this task serves it after the unsubscription below.
     let gone: Vec<_> = topics
         .into_iter()
-        .filter(|topic| hub.topics.remove_if(topic, |_, gathering| gathering.is_empty()).is_some())
+        .filter(|topic| hub.topics.remove_if(topic, |_, gathering| gathering.retire_if_empty()).is_some())
         .collect();
     if gone.is_empty() {
         return;

@@ -84,14 +84,16 @@ impl Hub {
     /// The seat leaves when it is dropped, on every path, a panic included.
     #[must_use]
     pub fn join(self: &Arc<Self>, topic: Topic, connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>) -> Seat {
-        // Under the map's guard, so that the reconciler cannot remove the gathering between finding and joining it.
-        let gathering = {
-            let entry = self.topics.entry(topic).or_insert_with(|| {
+        let gathering = loop {
+            let gathering = Arc::clone(&self.topics.entry(topic).or_insert_with(|| {
                 self.metrics.topics_open.inc();
                 Arc::new(Gathering::new(self.outbox_limit, Arc::clone(&self.metrics)))
-            });
-            entry.add(connection, user, Arc::clone(outbox));
-            Arc::clone(&entry)
+            }));
+            // Fails only against a gathering that is being removed this very moment.
+            if gathering.add(connection, user, outbox) {
+                break gathering;
+            }
+            std::hint::spin_loop();
         };
         self.metrics.seats_open.inc();
         if !gathering.is_subscribed() {

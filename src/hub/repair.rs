@@ -76,7 +76,7 @@ async fn fill(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>, hole: Hole) -
     if trimmed {
         tracing::warn!(%topic, "a gap is older than the log: its clients must reload");
         gathering.skip_to(Place { epoch: hole.first.epoch, offset: hole.last + 1 });
-        gathering.close_all(Close::TRY_LATER.code, Close::TRY_LATER.reason);
+        gathering.close_all(Close::TRY_LATER);
     }
     Ok(())
 }
