@@ -1,1 +1,200 @@
-//! Postgres: Django's tables. The only SQL in the gateway.
+//! Postgres: Django's tables. The only SQL in the gateway, and the only module that names sqlx.
+//!
+//! Reads are bounded in rows and in time. Writes of messages go through [`Writer`], which alone decides the order of a
+//! room. The store never creates or alters a table: Django's migrations do.
+
+mod account;
+mod error;
+mod flight;
+mod history;
+mod link;
+mod row;
+mod settings;
+mod sql;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Connection;
+use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+pub use account::Admission;
+pub use error::{Refusal, StoreError};
+pub use history::Page;
+pub use row::{Account, Membership};
+pub use settings::{Settings, is_identifier};
+pub use sql::{NamedQuery, queries};
+pub use writer::{
+    Committed, Draft, Outlet, OutletError, Rejection, Reserved, Stored, WriteError, Writer, WriterSettings,
+};
+
+use crate::domain::RoomId;
+use crate::telemetry::Metrics;
+use flight::Flights;
+use link::{ACQUIRE, Link};
+use sql::Sql;
+
+/// How long the first connection may take.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long a read may take, once it has a connection.
+const READ: Duration = Duration::from_secs(5);
+
+/// The gateway's access to Postgres. Cloning is cheap and gives the same pool.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: PgPool,
+    /// Readers take a permit first, so that a storm of joins never takes the writers' last connections.
+    readers: Semaphore,
+    sql: Sql,
+    pgbouncer: bool,
+    statement_timeout: Duration,
+    latest: Flights<(RoomId, u32), Result<Arc<Page>, StoreError>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Store {
+    /// Connects once, to say at the start what is wrong, and prepares the pool.
+    ///
+    /// # Errors
+    /// [`StoreError::Settings`] when it can never work, any other when it does not now; within three seconds.
+    pub async fn connect(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        let options = settings.options()?;
+        let first = async { PgConnection::connect_with(&options).await?.close().await };
+        timeout(CONNECT, first).await.map_err(|_| StoreError::Timeout)??;
+        // Three in ten are the writers': enough for their lanes at the default of ten.
+        let readers = settings.pool - (settings.pool * 3 / 10).max(1);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                pool: link::pool(options, settings.pool),
+                readers: Semaphore::new(readers as usize),
+                sql: Sql::new(&settings.user_table),
+                pgbouncer: settings.pgbouncer,
+                statement_timeout: settings.statement_timeout,
+                latest: Flights::new(),
+                metrics,
+            }),
+        })
+    }
+
+    /// Asks Postgres for a sign of life.
+    ///
+    /// # Errors
+    /// When there is none within the deadlines of a read.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let work = async {
+            let mut link = self.link().await?;
+            link.command("SELECT 1".to_owned(), READ).await?;
+            link.give_back();
+            Ok(())
+        };
+        self.counted(work.await)
+    }
+
+    /// Closes every connection, waiting for those in use.
+    pub async fn close(&self) {
+        self.inner.pool.close().await;
+    }
+
+    /// Runs a read, and once more when the connection turns out to be dead: a restart of Postgres leaves a pool full
+    /// of such.
+    async fn read(
+        &self,
+        sql: impl Fn(&Sql) -> &Arc<str>,
+        arguments: Result<PgArguments, StoreError>,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let (sql, arguments) = (sql(&self.inner.sql), arguments?);
+        let work = async {
+            let _permit = self.reader().await?;
+            match self.read_once(sql, arguments.clone()).await {
+                Err(StoreError::Unreachable(_)) => self.read_once(sql, arguments).await,
+                other => other,
+            }
+        };
+        self.counted(work.await)
+    }
+
+    async fn read_once(&self, sql: &Arc<str>, arguments: PgArguments) -> Result<Vec<PgRow>, StoreError> {
+        let mut link = self.link().await?;
+        // Behind pgbouncer a statement is prepared and run on one server connection only inside a transaction.
+        if self.inner.pgbouncer {
+            link.command("BEGIN".to_owned(), READ).await?;
+        }
+        let rows = link.rows(sql, arguments, READ).await?;
+        if self.inner.pgbouncer {
+            link.command("COMMIT".to_owned(), READ).await?;
+        }
+        link.give_back();
+        Ok(rows)
+    }
+
+    /// Runs a statement that changes rows, and may be run twice: once more when the connection was dead.
+    async fn change(
+        &self,
+        sql: impl Fn(&Sql) -> &Arc<str>,
+        arguments: Result<PgArguments, StoreError>,
+    ) -> Result<u64, StoreError> {
+        let (sql, arguments) = (sql(&self.inner.sql), arguments?);
+        let work = async {
+            let _permit = self.reader().await?;
+            match self.change_once(sql, arguments.clone()).await {
+                Err(StoreError::Unreachable(_)) => self.change_once(sql, arguments).await,
+                other => other,
+            }
+        };
+        self.counted(work.await)
+    }
+
+    async fn change_once(&self, sql: &Arc<str>, arguments: PgArguments) -> Result<u64, StoreError> {
+        let mut link = self.link().await?;
+        if self.inner.pgbouncer {
+            link.command("BEGIN".to_owned(), READ).await?;
+        }
+        let changed = link.change(sql, arguments, READ).await?;
+        if self.inner.pgbouncer {
+            link.command("COMMIT".to_owned(), READ).await?;
+        }
+        link.give_back();
+        Ok(changed)
+    }
+
+    async fn link(&self) -> Result<Link, StoreError> {
+        Link::take(&self.inner.pool, !self.inner.pgbouncer).await
+    }
+
+    async fn reader(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        match timeout(ACQUIRE, self.inner.readers.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(StoreError::Exhausted),
+        }
+    }
+
+    fn counted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &result {
+            self.inner.metrics.store_failures_total.with_label_values(&[error.reason()]).inc();
+        }
+        result
+    }
+}
+
+/// Packs the parameters of a statement.
+macro_rules! arguments {
+    ($($value:expr),+ $(,)?) => {{
+        let mut arguments = sqlx::postgres::PgArguments::default();
+        let packed: Result<(), sqlx::error::BoxDynError> = (|| {
+            $( sqlx::Arguments::add(&mut arguments, $value)?; )+
+            Ok(())
+        })();
+        packed
+            .map(|()| arguments)
+            .map_err(|_| $crate::store::StoreError::Unreadable("a parameter could not be packed".to_owned()))
+    }};
+}
+use arguments;

@@ -1,0 +1,77 @@
+//! Pages of a room's messages, and how far a member has read.
+//!
+//! A page is cut by time and id together, so that of two messages of one instant none is skipped or repeated.
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgRow;
+
+use super::row::Columns;
+use super::{Store, StoreError, arguments};
+use crate::domain::{Message, MessageId, RoomId, UserId};
+
+/// A stretch of a room's history. Hidden messages are in none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Oldest first.
+    pub messages: Vec<Message>,
+    /// There are older ones.
+    pub has_more: bool,
+    /// The oldest message of the page, from where the next page goes on; `None` when there are no older ones.
+    pub cursor: Option<MessageId>,
+}
+
+impl Page {
+    /// Makes a page of rows that stand newest first, one more than `limit` if there are older ones.
+    fn of(rows: &[PgRow], limit: u32) -> Result<Self, StoreError> {
+        let limit = limit as usize;
+        let found = rows.iter().map(|row| Columns::of(row).message()).collect::<Result<Vec<_>, _>>()?;
+        let mut messages: Vec<Message> = found.into_iter().flatten().collect();
+        let has_more = messages.len() > limit;
+        messages.truncate(limit);
+        messages.reverse();
+        let cursor = if has_more { messages.first().map(|oldest| oldest.id) } else { None };
+        Ok(Self { messages, has_more, cursor })
+    }
+}
+
+impl Store {
+    /// The newest messages of a room. Callers that ask at once share a read that started after the last of them asked.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn latest(&self, room: RoomId, limit: u32) -> Result<Arc<Page>, StoreError> {
+        let read = async || {
+            let rows = self.read(|sql| &sql.latest, arguments!(room.0, i64::from(limit) + 1)).await?;
+            Page::of(&rows, limit).map(Arc::new)
+        };
+        let (page, shared) = self.inner.latest.read((room, limit), read).await;
+        if shared {
+            self.inner.metrics.reads_shared_total.inc();
+        }
+        page
+    }
+
+    /// The messages of a room right before one of them.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownCursor`] when `before` is not a message of this room; others when Postgres does not answer.
+    pub async fn history(&self, room: RoomId, before: MessageId, limit: u32) -> Result<Page, StoreError> {
+        let arguments = arguments!(room.0, before.0, i64::from(limit) + 1);
+        let rows = self.read(|sql| &sql.history, arguments).await?;
+        if rows.is_empty() {
+            return Err(StoreError::UnknownCursor);
+        }
+        Page::of(&rows, limit)
+    }
+
+    /// Notes that a member has read up to a message. Says whether that is news: it is not when the member had read
+    /// further, has no row in the room, or the message is not of this room.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn mark_read(&self, room: RoomId, user: UserId, message: MessageId) -> Result<bool, StoreError> {
+        let changed = self.change(|sql| &sql.mark_read, arguments!(room.0, user.0, message.0)).await?;
+        Ok(changed > 0)
+    }
+}

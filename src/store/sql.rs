@@ -1,0 +1,217 @@
+//! All SQL of the gateway, as text. Built once, because the name of the user table is configured.
+//!
+//! Rules: columns are named, never `*`; each list is bounded by a LIMIT or by the number of its keys; a page's columns
+//! stand in one order ([`MESSAGE`]), which `row` reads by position.
+
+use std::sync::Arc;
+
+/// Every statement, ready for use.
+pub(super) struct Sql {
+    pub account: Arc<str>,
+    pub admission: Arc<str>,
+    pub people: Arc<str>,
+    pub latest: Arc<str>,
+    pub history: Arc<str>,
+    pub mark_read: Arc<str>,
+    pub write: Arc<str>,
+    pub outcome: Arc<str>,
+    pub present: Arc<str>,
+}
+
+/// One statement of the gateway by name, for the query plan tests and for readers.
+#[derive(Clone, Debug)]
+pub struct NamedQuery {
+    /// What the store calls it.
+    pub name: &'static str,
+    /// The text, with `$1`… for its parameters.
+    pub sql: Arc<str>,
+}
+
+/// Every prepared statement the gateway sends to Postgres, by name.
+///
+/// `user_table` must be a plain identifier ([`super::is_identifier`]).
+#[must_use]
+pub fn queries(user_table: &str) -> Vec<NamedQuery> {
+    let sql = Sql::new(user_table);
+    [
+        ("account", sql.account),
+        ("admission", sql.admission),
+        ("people", sql.people),
+        ("latest", sql.latest),
+        ("history", sql.history),
+        ("mark_read", sql.mark_read),
+        ("write", sql.write),
+        ("outcome", sql.outcome),
+        ("present", sql.present),
+    ]
+    .into_iter()
+    .map(|(name, sql)| NamedQuery { name, sql })
+    .collect()
+}
+
+/// A user's columns.
+const USER: &str = "u.id, u.username, NULLIF(u.avatar_url, ''), u.is_staff, u.is_active, u.tier, u.date_joined";
+
+/// A room's columns.
+const ROOM: &str = "r.id, r.name, r.description, r.icon, r.room_type, r.visibility, r.member_count, r.is_archived, \
+                    r.is_active, r.circle_id, r.slow_mode_seconds, r.min_trust_to_join, r.min_trust_to_post";
+
+/// The columns of `community_message` that a page needs, before its neighbours are joined.
+const PAGE: &str = "m.id, m.room_id, m.thread_id, m.author_id, m.content, m.message_type, m.attachments, m.embeds, \
+                    m.mentions, m.reaction_counts, m.reply_to_id, m.is_edited, m.edited_at, m.is_pinned, m.created_at";
+
+/// A message as readers see it: `m` is the message, `a` its author, `p` what it answers, `b` who wrote that.
+const MESSAGE: &str = "m.id, m.room_id, m.thread_id, a.id, a.username, NULLIF(a.avatar_url, ''), m.content, \
+                       m.message_type, m.attachments::text, m.embeds::text, m.mentions::text, \
+                       m.reaction_counts::text, m.reply_to_id, p.id, left(p.content, 200), b.id, b.username, \
+                       m.is_edited, m.edited_at, m.is_pinned, m.created_at";
+
+impl Sql {
+    pub(super) fn new(user_table: &str) -> Self {
+        let neighbours = format!(
+            "LEFT JOIN \"{user_table}\" a ON a.id = m.author_id
+             LEFT JOIN community_message p ON p.id = m.reply_to_id AND p.room_id = m.room_id AND NOT p.is_hidden
+             LEFT JOIN \"{user_table}\" b ON b.id = p.author_id"
+        );
+        // The order of Django's index (room_id, created_at DESC, id): time first, and among equals the id.
+        let newest_first = "ORDER BY m.created_at DESC, m.id";
+        Self {
+            account: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = $1").into(),
+            people: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = ANY($1)").into(),
+            admission: format!(
+                "SELECT {USER}, {ROOM}, m.role, m.is_active, m.last_read_at, m.messages_sent,
+                        EXISTS (SELECT FROM thrive_circle_circlemembership c
+                                 WHERE c.circle_id = r.circle_id AND c.user_id = k.user_id AND c.is_active)
+                   FROM (SELECT $1::uuid AS room_id, $2::bigint AS user_id) k
+                   LEFT JOIN \"{user_table}\" u ON u.id = k.user_id
+                   LEFT JOIN community_room r ON r.id = k.room_id
+                   LEFT JOIN community_roommembership m ON m.room_id = k.room_id AND m.user_id = k.user_id"
+            )
+            .into(),
+            latest: format!(
+                "WITH m AS (SELECT {PAGE} FROM community_message m
+                             WHERE m.room_id = $1 AND NOT m.is_hidden {newest_first} LIMIT $2)
+                 SELECT {MESSAGE} FROM m {neighbours} {newest_first}"
+            )
+            .into(),
+            // No row at all: the cursor is not a message of this room. One row of nulls: nothing is older than it.
+            // A hidden message is still a place in the room's order, so it may be a cursor.
+            history: format!(
+                "WITH cursor AS (SELECT c.created_at, c.id FROM community_message c
+                                  WHERE c.id = $2 AND c.room_id = $1),
+                      m AS (SELECT {PAGE} FROM community_message m
+                             WHERE m.room_id = $1
+                               AND m.created_at <= (SELECT created_at FROM cursor)
+                               AND (m.created_at < (SELECT created_at FROM cursor)
+                                    OR m.id > (SELECT id FROM cursor))
+                               AND NOT m.is_hidden {newest_first} LIMIT $3)
+                 SELECT {MESSAGE} FROM cursor LEFT JOIN m ON true {neighbours} {newest_first}"
+            )
+            .into(),
+            mark_read: "UPDATE community_roommembership s
+                           SET last_read_at = m.created_at, updated_at = clock_timestamp()
+                          FROM community_message m
+                         WHERE m.id = $3 AND m.room_id = $1 AND s.room_id = $1 AND s.user_id = $2
+                           AND (s.last_read_at IS NULL OR s.last_read_at < m.created_at)"
+                .into(),
+            write: write(user_table).into(),
+            outcome: "SELECT pg_xact_status($1::text::xid8)".into(),
+            present: "SELECT count(*) FROM community_message WHERE id = ANY($1)".into(),
+        }
+    }
+}
+
+/// Begins a writing transaction and locks its rooms, in the order of their ids so that two batches never wait for each
+/// other. Sent as one simple query, hence the ids in the text: they are UUIDs, nothing else can stand there.
+///
+/// - Nothing is read here: a statement sees what was committed before it *began*, so only the next one is sure to see
+///   what the holder of the lock before us wrote.
+/// - Foreign keys are checked at once, not at the commit, so that a bad row is known before offsets are taken.
+/// - A gateway that is frozen or cut off lets go of its rooms after five seconds.
+pub(super) fn begin(rooms: &[uuid::Uuid], lock_millis: u128, statement_millis: u128) -> String {
+    let mut list = String::with_capacity(rooms.len() * 37);
+    for room in rooms {
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.push_str(room.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+    }
+    format!(
+        "BEGIN;
+         SET LOCAL lock_timeout = {lock_millis};
+         SET LOCAL statement_timeout = {statement_millis};
+         SET LOCAL idle_in_transaction_session_timeout = 5000;
+         SET CONSTRAINTS ALL IMMEDIATE;
+         SELECT FROM community_room WHERE id = ANY('{{{list}}}'::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+    )
+}
+
+/// Writes a batch. Its rooms are locked by [`begin`]; the arrays hold one element for each message, in order.
+///
+/// The time of a room's first message is later than the clock of the statement's start can be wrong about: later than
+/// the room's last message by its counter, and than its newest row, which Django may have written without touching the
+/// counter. Each further message comes one microsecond later.
+fn write(user_table: &str) -> String {
+    format!(
+        "WITH draft AS MATERIALIZED (
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+                                  $7::text[], $8::uuid[], $9::uuid[], $10::uuid[])
+                    WITH ORDINALITY AS d(id, room_id, author_id, content, message_type, attachments, mentions,
+                                         reply_to_id, thread_id, dm_thread_id, n)),
+         room AS MATERIALIZED (
+             SELECT r.id, r.is_active, r.is_archived,
+                    greatest(clock_timestamp(), r.last_message_at + interval '1 microsecond',
+                             (SELECT max(m.created_at) FROM community_message m WHERE m.room_id = r.id)
+                             + interval '1 microsecond') AS base
+               FROM community_room r WHERE r.id IN (SELECT room_id FROM draft)),
+         placed AS MATERIALIZED (
+             SELECT d.*, p.id AS answered_id, NOT p.is_hidden AS is_shown, left(p.content, 200) AS answered_content,
+                    b.id AS answered_author_id, b.username AS answered_username,
+                    CASE WHEN r.id IS NULL OR NOT r.is_active THEN 'gone'
+                         WHEN r.is_archived THEN 'archived'
+                         WHEN d.thread_id IS NOT NULL AND t.id IS NULL THEN 'thread'
+                         ELSE 'ok' END AS verdict,
+                    r.base + (row_number() OVER (PARTITION BY d.room_id ORDER BY d.n) - 1)
+                             * interval '1 microsecond' AS at
+               FROM draft d
+               LEFT JOIN room r ON r.id = d.room_id
+               LEFT JOIN community_thread t ON t.id = d.thread_id AND t.room_id = d.room_id
+               LEFT JOIN community_message p ON p.id = d.reply_to_id AND p.room_id = d.room_id
+               LEFT JOIN \"{user_table}\" b ON b.id = p.author_id),
+         message AS (
+             INSERT INTO community_message (id, room_id, thread_id, author_id, reply_to_id, content, message_type,
+                    attachments, embeds, mentions, reaction_counts, is_edited, edited_at, is_flagged, is_hidden,
+                    is_pinned, created_at, updated_at)
+             SELECT id, room_id, thread_id, author_id, answered_id, content, message_type,
+                    attachments::jsonb, '[]', mentions::jsonb, '{{}}', false, NULL, false, false,
+                    false, at, at
+               FROM placed WHERE verdict = 'ok' ORDER BY n),
+         raised AS (
+             UPDATE community_room r
+                SET message_count = r.message_count + s.added, last_message_at = s.last, updated_at = clock_timestamp()
+               FROM (SELECT room_id, count(*)::int AS added, max(at) AS last
+                       FROM placed WHERE verdict = 'ok' GROUP BY room_id) s
+              WHERE r.id = s.room_id),
+         member AS (
+             UPDATE community_roommembership m
+                SET messages_sent = m.messages_sent + s.added, updated_at = clock_timestamp()
+               FROM (SELECT room_id, author_id, count(*)::int AS added
+                       FROM placed WHERE verdict = 'ok' GROUP BY room_id, author_id) s
+              WHERE m.room_id = s.room_id AND m.user_id = s.author_id),
+         conversation AS (
+             UPDATE community_directmessagethread c SET last_message_at = s.last, updated_at = clock_timestamp()
+               FROM (SELECT dm_thread_id, room_id, max(at) AS last
+                       FROM placed WHERE verdict = 'ok' AND dm_thread_id IS NOT NULL
+                      GROUP BY dm_thread_id, room_id) s
+              WHERE c.id = s.dm_thread_id AND c.room_id = s.room_id),
+         thread AS (
+             UPDATE community_thread t
+                SET message_count = t.message_count + s.added, last_message_at = s.last, updated_at = clock_timestamp()
+               FROM (SELECT thread_id, count(*)::int AS added, max(at) AS last
+                       FROM placed WHERE verdict = 'ok' AND thread_id IS NOT NULL GROUP BY thread_id) s
+              WHERE t.id = s.thread_id)
+         SELECT verdict, at, answered_id, is_shown, answered_content, answered_author_id, answered_username,
+                pg_current_xact_id()::text
+           FROM placed ORDER BY n"
+    )
+}

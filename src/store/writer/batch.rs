@@ -1,0 +1,291 @@
+//! One transaction of the writer: lock, write, reserve, commit.
+
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgRow;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{Draft, Outlet, Rejection, Reserved, Stored, WriteError};
+use crate::domain::{MessageId, Micros, ReplyPreview, Topic};
+use crate::store::link::Link;
+use crate::store::row::Columns;
+use crate::store::{Store, StoreError, arguments, sql};
+
+/// How long the outlet has to reserve, while rooms are locked.
+const RESERVE: Duration = Duration::from_secs(1);
+
+/// What a statement may take on the wire beyond what Postgres allows it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What became of each message of a committed transaction, in order, and the places it took.
+pub(super) type Verdicts = Vec<Result<Stored, WriteError>>;
+
+/// Why a transaction was not committed.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// One of the rows is at fault; alone, it is rejected for this.
+    Row(Rejection),
+    /// A room is locked by somebody else.
+    Locked,
+    /// Somebody else was in the way; at once, it may work.
+    Conflict,
+    /// Postgres or the outlet does not work.
+    Down(StoreError),
+    /// The outlet did not reserve.
+    NoOffsets(String),
+    /// The commit was sent and its answer is unknown.
+    Unknown(Unknown),
+}
+
+/// A transaction whose outcome must be looked up.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    /// Postgres's id of the transaction.
+    pub xid: String,
+    /// The messages it would have written.
+    pub ids: Vec<Uuid>,
+    /// What is true if it was committed.
+    pub verdicts: Verdicts,
+    /// What must be voided if it was not.
+    pub places: Vec<(Topic, Reserved, u32)>,
+}
+
+/// A transaction that did not come through, with the places that stay empty.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub fault: Fault,
+    pub places: Vec<(Topic, Reserved, u32)>,
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self { fault, places: Vec::new() }
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Fault::from(error).into()
+    }
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        Fault::from(error).into()
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        let StoreError::Refused(refusal) = &error else { return Self::Down(error) };
+        match refusal.code.as_str() {
+            "55P03" => Self::Locked,
+            "40001" | "40P01" | "23503" => Self::Conflict,
+            "23505" => Self::Row(Rejection::Duplicate),
+            code if code.starts_with("22") || code.starts_with("23") || code == "54000" => {
+                Self::Row(Rejection::Invalid)
+            }
+            _ => Self::Down(error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        // A missing author is the message's own fault. Anything else it points to was there when the statement looked,
+        // and somebody took it away at this very moment. The constraint's name is Django's affair; the column is in the detail, before any value.
+        if let sqlx::Error::Database(about) = &error
+            && about.code().as_deref() == Some("23503")
+            && about
+                .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+                .and_then(sqlx::postgres::PgDatabaseError::detail)
+                .is_some_and(|detail| detail.contains("(author_id)"))
+        {
+            return Self::Row(Rejection::AuthorGone);
+        }
+        StoreError::from(error).into()
+    }
+}
+
+impl Store {
+    /// Writes messages in one transaction. When it fails, nothing of it is left but the places it names, and, with
+    /// [`Fault::Unknown`], the question.
+    pub(super) async fn write_batch<O: Outlet>(
+        &self,
+        drafts: &[&Draft],
+        lock_wait: Duration,
+        outlet: &O,
+    ) -> Result<Verdicts, Failed> {
+        let mut rooms: Vec<Uuid> = drafts.iter().map(|draft| draft.room_id.0).collect();
+        rooms.sort_unstable();
+        rooms.dedup();
+        let begin = sql::begin(&rooms, lock_wait.as_millis(), self.inner.statement_timeout.as_millis());
+        let limit = lock_wait + self.statement();
+
+        let mut link = self.link().await?;
+        let mut locked = link.command(begin.clone(), limit).await;
+        if locked.as_ref().is_err_and(|error| matches!(error, sqlx::Error::Io(_))) {
+            link = self.link().await?; // the first connection was dead: nothing was begun
+            locked = link.command(begin, limit).await;
+        }
+        let result = match locked {
+            Ok(()) => self.write_locked(&mut link, drafts, outlet).await,
+            Err(error) => Err(error.into()),
+        };
+        match &result {
+            Ok(_) => link.give_back(),
+            Err(Failed { fault: Fault::Down(_) | Fault::Unknown(_), .. }) => drop(link), // closes it
+            Err(_) => {
+                if link.command("ROLLBACK".to_owned(), self.statement()).await.is_ok() {
+                    link.give_back();
+                }
+            }
+        }
+        result
+    }
+
+    /// Writes messages whose rooms are locked, and ends the transaction if that works.
+    async fn write_locked<O: Outlet>(
+        &self,
+        link: &mut Link,
+        drafts: &[&Draft],
+        outlet: &O,
+    ) -> Result<Verdicts, Failed> {
+        let started = Instant::now();
+        let rows = link.rows(&self.inner.sql.write, pack(drafts)?, self.statement()).await?;
+        let mut placed = rows.iter().map(Placed::read).collect::<Result<Vec<_>, _>>()?;
+        if placed.len() != drafts.len() {
+            return Err(StoreError::Unreadable("a batch came back incomplete".to_owned()).into());
+        }
+        let xid = rows.first().map_or(Ok(String::new()), |row| Columns::at(row, XID).take())?;
+        let wanted = wanted(drafts, &placed);
+        if wanted.is_empty() {
+            link.command("ROLLBACK".to_owned(), self.statement()).await?;
+            return Ok(placed.into_iter().map(Placed::verdict).collect());
+        }
+
+        let reserved = match timeout(RESERVE, outlet.reserve(&wanted)).await {
+            Ok(Ok(reserved)) if reserved.len() == wanted.len() => reserved,
+            Ok(Ok(_)) => return Err(Fault::NoOffsets("the outlet gave another number of places".to_owned()).into()),
+            Ok(Err(error)) => return Err(Fault::NoOffsets(error.to_string()).into()),
+            Err(_) => return Err(Fault::NoOffsets("the outlet did not answer in time".to_owned()).into()),
+        };
+        let places: Vec<_> = wanted.iter().zip(&reserved).map(|(&(topic, n), &place)| (topic, place, n)).collect();
+        number(drafts, &mut placed, &places);
+
+        let commit = link.command("COMMIT".to_owned(), self.statement()).await;
+        self.inner.metrics.write_seconds.observe(started.elapsed().as_secs_f64());
+        let accepted = drafts.iter().zip(&placed).filter(|(_, row)| row.verdict.is_ok());
+        let ids: Vec<Uuid> = accepted.map(|(draft, _)| draft.id.0).collect();
+        let verdicts: Verdicts = placed.into_iter().map(Placed::verdict).collect();
+        match commit.map_err(Fault::from) {
+            Ok(()) => Ok(verdicts),
+            // Only a refusal says that the transaction is undone. A broken connection or a missed deadline says nothing.
+            Err(Fault::Down(error)) if !matches!(error, StoreError::Refused(_)) => {
+                Err(Fault::Unknown(Unknown { xid, ids, verdicts, places }).into())
+            }
+            Err(fault) => Err(Failed { fault, places }),
+        }
+    }
+
+    /// How long a statement may take, the wire included.
+    fn statement(&self) -> Duration {
+        self.inner.statement_timeout + GRACE
+    }
+
+    /// Says whether a transaction was committed; `None` while Postgres itself does not know yet.
+    pub(super) async fn was_committed(&self, unknown: &Unknown) -> Result<Option<bool>, StoreError> {
+        // A status that cannot be had (another server after a failover, a transaction long past) leaves it to the rows.
+        let status = self.read(|sql| &sql.outcome, arguments!(unknown.xid.as_str())).await;
+        match status {
+            Ok(rows) => {
+                let word = rows.first().map_or(Ok(None), |row| Columns::of(row).take::<Option<String>>())?;
+                if word.as_deref() == Some("in progress") {
+                    return Ok(None);
+                }
+            }
+            Err(StoreError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let rows = self.read(|sql| &sql.present, arguments!(unknown.ids.as_slice())).await?;
+        let present = rows.first().map_or(Ok(0), |row| Columns::of(row).take::<i64>())?;
+        Ok(Some(present > 0))
+    }
+}
+
+/// One row of the writing statement's answer.
+struct Placed {
+    verdict: Result<(), WriteError>,
+    stored: Stored,
+}
+
+/// Where the transaction's id stands in the writing statement's answer.
+const XID: usize = 7;
+
+impl Placed {
+    fn verdict(self) -> Result<Stored, WriteError> {
+        self.verdict.map(|()| self.stored)
+    }
+
+    fn read(row: &PgRow) -> Result<Self, StoreError> {
+        let mut columns = Columns::of(row);
+        let verdict = match columns.take::<&str>()? {
+            "ok" => Ok(()),
+            "archived" => Err(WriteError::Rejected(Rejection::Archived)),
+            "thread" => Err(WriteError::Rejected(Rejection::UnknownThread)),
+            _ => Err(WriteError::RoomGone),
+        };
+        let created_at: Micros = columns.time()?.unwrap_or_default();
+        let answered = columns.take::<Option<Uuid>>()?.map(MessageId);
+        let is_shown = columns.take::<Option<bool>>()?.unwrap_or_default();
+        let preview = columns.reply_of(answered)?;
+        let reply: Option<ReplyPreview> = preview.filter(|_| is_shown);
+        Ok(Self { verdict, stored: Stored { created_at, epoch: 0, offset: 0, reply, reply_to_id: answered } })
+    }
+}
+
+/// Counts the places each topic needs, topics in the order of their first message.
+fn wanted(drafts: &[&Draft], placed: &[Placed]) -> Vec<(Topic, u32)> {
+    let mut wanted: Vec<(Topic, u32)> = Vec::new();
+    for (draft, row) in drafts.iter().zip(placed) {
+        if row.verdict.is_err() {
+            continue;
+        }
+        match wanted.iter_mut().find(|(topic, _)| *topic == draft.topic) {
+            Some((_, count)) => *count += 1,
+            None => wanted.push((draft.topic, 1)),
+        }
+    }
+    wanted
+}
+
+/// Gives the messages their places, in order.
+fn number(drafts: &[&Draft], placed: &mut [Placed], places: &[(Topic, Reserved, u32)]) {
+    let mut next: Vec<(Topic, Reserved)> = places.iter().map(|&(topic, place, _)| (topic, place)).collect();
+    for (draft, row) in drafts.iter().zip(placed) {
+        if row.verdict.is_ok()
+            && let Some((_, place)) = next.iter_mut().find(|(topic, _)| *topic == draft.topic)
+        {
+            row.stored.epoch = place.epoch;
+            row.stored.offset = place.first;
+            place.first += 1;
+        }
+    }
+}
+
+/// The arrays of the writing statement.
+fn pack(drafts: &[&Draft]) -> Result<sqlx::postgres::PgArguments, StoreError> {
+    arguments!(
+        drafts.iter().map(|draft| draft.id.0).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.room_id.0).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.author.0).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.content.as_str()).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.message_type).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.attachments.as_str()).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.mentions.as_str()).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.reply_to.map(|id| id.0)).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.thread_id.map(|id| id.0)).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.dm_thread.map(|id| id.0)).collect::<Vec<_>>(),
+    )
+}
