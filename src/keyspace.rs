@@ -104,3 +104,43 @@ pub fn check(id: impl Display) -> String {
 pub fn instance(name: &InstanceName) -> String {
     format!("community:instance:{name}")
 }
+
+/// A key of Django's cache (another database): `<KEY_PREFIX>:<VERSION>:<name>`, plainly joined.
+#[must_use]
+pub fn cache_key(prefix: &str, version: &str, name: &str) -> String {
+    format!("{prefix}:{version}:{name}")
+}
+
+/// In Django's cache: a single-use connection token. Django's; lives [`CONNECTION_TOKEN_SECONDS`].
+#[must_use]
+pub fn connection_token(token: &str) -> String {
+    format!("ws_conn_token:{token}")
+}
+
+/// How long a connection token waits to be used.
+pub const CONNECTION_TOKEN_SECONDS: i64 = 60;
+
+/// In Django's cache: a user's session version, as digits. Django's; lives 90 days.
+#[must_use]
+pub fn session_version(user: UserId) -> String {
+    format!("session:version:{user}")
+}
+
+/// In Django's cache: when a user was last active, as a pickled ISO time. Shared; lives [`SESSION_ACTIVITY_SECONDS`].
+#[must_use]
+pub fn session_activity(user: UserId) -> String {
+    format!("session:activity:{user}")
+}
+
+/// How long a user's last activity is remembered.
+pub const SESSION_ACTIVITY_SECONDS: i64 = 86_400;
+
+/// In Django's cache: present while a user's activity need not be written again. Shared; lives
+/// [`SESSION_DEBOUNCE_SECONDS`].
+#[must_use]
+pub fn session_debounce(user: UserId) -> String {
+    format!("session:debounce:{user}")
+}
+
+/// How often a user's activity is written at most.
+pub const SESSION_DEBOUNCE_SECONDS: i64 = 300;

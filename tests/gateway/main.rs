@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;
+mod identity_golden;
 mod schema;
 #[path = "../support/mod.rs"]
 mod support;
