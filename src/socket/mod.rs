@@ -29,6 +29,7 @@ mod queue;
 mod reader;
 #[cfg(test)]
 mod testing;
+mod upgraded;
 
 pub use connection::{Incoming, Socket, TextMessage};
 pub use decode::Violation;
