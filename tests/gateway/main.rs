@@ -4,6 +4,7 @@
 
 mod harness;
 mod identity_golden;
+mod identity_login;
 mod schema;
 #[path = "../support/mod.rs"]
 mod support;

@@ -83,3 +83,6 @@ pub enum PickleError {
     #[error("bytes follow the end of the pickle")]
     Trailing,
 }
+
+#[cfg(test)]
+mod tests;
