@@ -3,6 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod harness;
+mod http_limits;
+mod http_ops;
+mod http_raw;
+mod http_upgrade;
 mod identity_golden;
 mod identity_login;
 mod schema;

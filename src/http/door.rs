@@ -1,0 +1,129 @@
+//! Who is let in: the order of all checks before the upgrade, and what a socket occupies while it is open.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::Request;
+use hyper::body::Body;
+use hyper::upgrade::OnUpgrade;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::answer::{Answer, Refused};
+use super::limits::{AddressGuard, Addresses, HandshakeRate};
+use super::path::SocketPath;
+use super::public::PublicSettings;
+use super::{credentials, forwarded, upgrade};
+use crate::identity::Credentials;
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::Metrics;
+
+/// What one socket occupies: a place among the open sockets, and among those of its address. Given back on drop.
+#[derive(Debug)]
+pub struct Guard {
+    _socket: OwnedSemaphorePermit,
+    _address: AddressGuard,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.metrics.sockets_open.dec();
+    }
+}
+
+/// What became of a connection's one request.
+pub(super) enum Outcome {
+    /// Not answered yet.
+    Open,
+    /// Answered, and that is the end.
+    Refused,
+    /// Answered with 101.
+    Admitted(Box<Admitted>),
+}
+
+/// A request that was answered with 101, before the connection is out of HTTP's hands.
+pub(super) struct Admitted {
+    pub path: SocketPath,
+    pub credentials: Credentials,
+    pub address: IpAddr,
+    pub guard: Guard,
+    pub connection: OnUpgrade,
+}
+
+/// The checks and their limits.
+pub(super) struct Door {
+    settings: PublicSettings,
+    sockets: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    rate: HandshakeRate,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Door {
+    pub fn new(settings: PublicSettings, metrics: Arc<Metrics>) -> Self {
+        Self {
+            sockets: Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS))),
+            addresses: Arc::new(Addresses::new(settings.connections_per_address)),
+            rate: HandshakeRate::new(settings.handshake_rate),
+            settings,
+            metrics,
+        }
+    }
+
+    /// Answers a request, and leaves in `outcome` what follows from the answer.
+    pub fn answer<B: Body>(
+        &self,
+        mut request: Request<B>,
+        peer: IpAddr,
+        lifecycle: &Lifecycle,
+        outcome: &Mutex<Outcome>,
+    ) -> Answer {
+        let (answer, became) = match self.admit(&mut request, peer, lifecycle) {
+            Ok((answer, admitted)) => (answer, Outcome::Admitted(Box::new(admitted))),
+            Err(refused) => {
+                self.refused(refused.code());
+                (refused.answer(), Outcome::Refused)
+            }
+        };
+        *outcome.lock() = became;
+        answer
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&self, reason: &'static str) {
+        self.metrics.upgrades_refused_total.with_label_values(&[reason]).inc();
+    }
+
+    /// Cheap and final reasons first; then the limits, the one that concerns the fewest first, so that one crowded
+    /// address takes nothing from the rate that all share. The credentials are read last: whoever is refused here can
+    /// use the same token again.
+    fn admit<B: Body>(
+        &self,
+        request: &mut Request<B>,
+        peer: IpAddr,
+        lifecycle: &Lifecycle,
+    ) -> Result<(Answer, Admitted), Refused> {
+        let path = SocketPath::parse(request.uri().path()).ok_or(Refused::NotFound)?;
+        upgrade::check(request)?;
+        upgrade::check_origin(request.headers(), &self.settings.allowed_origins)?;
+        if lifecycle.is_stopping() {
+            return Err(Refused::Draining);
+        }
+        let address = forwarded::client_address(peer, request.headers(), &self.settings.trusted_proxies);
+        let guard = self.reserve(address)?;
+        let credentials = credentials::read(request.uri().query(), request.headers(), &self.settings.jwt_cookie);
+        let (answer, connection) = upgrade::switch(request)?;
+        Ok((answer, Admitted { path, credentials, address, guard, connection }))
+    }
+
+    fn reserve(&self, address: IpAddr) -> Result<Guard, Refused> {
+        let of_address = self.addresses.try_enter(address).ok_or(Refused::AddressFull)?;
+        let socket = Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| Refused::SocketsFull)?;
+        if !self.rate.try_take() {
+            return Err(Refused::Busy);
+        }
+        self.metrics.sockets_open.inc();
+        Ok(Guard { _socket: socket, _address: of_address, metrics: Arc::clone(&self.metrics) })
+    }
+}

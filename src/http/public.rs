@@ -1,0 +1,232 @@
+//! The public listener: accepts, lets HTTP speak for one request, and hands over what became a WebSocket.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::body::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use prometheus::IntGauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::accept;
+use super::door::{Admitted, Door, Guard, Outcome};
+use super::path::SocketPath;
+use crate::config::Network;
+use crate::identity::Credentials;
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::Metrics;
+
+/// The smallest buffer that hyper takes, in bytes.
+const SMALLEST_HEAD: usize = 8 * 1024;
+/// What handshakes in progress get when the gateway goes away.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A connection that was answered with 101. Nobody has looked at its credentials yet.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The connection, out of HTTP's hands.
+    pub stream: TcpStream,
+    /// What the client sent right after its request: the first input of the WebSocket.
+    pub early: Bytes,
+    /// What it asked for.
+    pub path: SocketPath,
+    /// What it brought to say who it is.
+    pub credentials: Credentials,
+    /// Where it comes from, as the trusted proxies tell. Not for logs.
+    pub address: IpAddr,
+    /// What it occupies; to be kept until the socket is closed.
+    pub guard: Guard,
+    /// When the 101 was written.
+    pub upgraded_at: Instant,
+}
+
+/// What the public listener must know. A count or a rate of 0 is off, except where noted.
+#[derive(Clone, Debug)]
+pub struct PublicSettings {
+    /// Origins whose pages may connect, exactly as browsers send them.
+    pub allowed_origins: Vec<String>,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Name of the cookie that holds a JWT.
+    pub jwt_cookie: String,
+    /// Most open sockets, as [`crate::config::Limits::open_sockets`] gives it: here 0 is none. Handshakes in progress
+    /// come on top, so their number belongs into what is reserved there.
+    pub connections: usize,
+    /// Most open sockets of one client address.
+    pub connections_per_address: u32,
+    /// Most new sockets a second.
+    pub handshake_rate: u32,
+    /// Most connections that have not been answered yet, at least 1; more wait in the kernel.
+    pub handshakes_in_progress: usize,
+    /// Longest time from `accept` to the last byte of the answer.
+    pub head_deadline: Duration,
+    /// Longest request head, in bytes; less than 8 KiB counts as 8 KiB.
+    pub max_head: usize,
+}
+
+/// The public listener, bound and not yet accepting.
+pub struct Public {
+    listener: TcpListener,
+    address: SocketAddr,
+    handshakes: Arc<Semaphore>,
+    handshake: Handshake,
+}
+
+impl fmt::Debug for Public {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Public").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Public {
+    /// Binds the listener, and logs its address. Connections wait in the kernel until [`Public::run`].
+    ///
+    /// # Errors
+    /// When the operating system refuses the address.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn bind(address: SocketAddr, settings: PublicSettings, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let listener = TcpListener::from_std(accept::listen(address)?)?;
+        let address = listener.local_addr()?;
+        tracing::info!(listener = "public", %address, "listening");
+        let handshakes = settings.handshakes_in_progress.clamp(1, Semaphore::MAX_PERMITS);
+        let handshake = Handshake {
+            deadline: settings.head_deadline,
+            max_head: settings.max_head.max(SMALLEST_HEAD),
+            door: Arc::new(Door::new(settings, metrics)),
+        };
+        Ok(Self { listener, address, handshakes: Arc::new(Semaphore::new(handshakes)), handshake })
+    }
+
+    /// The address that it is bound to, with the port that was found if 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until the shutdown begins; then the address is closed at once, and handshakes in progress get a moment
+    /// more. `on_arrival` must not block: it hands the connection to a task.
+    pub async fn run(self, lifecycle: Lifecycle, on_arrival: Arc<dyn Fn(Arrival) + Send + Sync>) {
+        let accepting = async {
+            loop {
+                // The permit comes first: who cannot be served waits in the kernel, and occupies nothing here.
+                let Ok(permit) = Arc::clone(&self.handshakes).acquire_owned().await else { return };
+                let (stream, peer) = accept::next(&self.listener).await;
+                let progress = Progress::begin(&self.handshake.door.metrics, permit);
+                let (handshake, on_arrival) = (self.handshake.clone(), Arc::clone(&on_arrival));
+                let inside = lifecycle.clone();
+                lifecycle.spawn(async move {
+                    let arrival = handshake.run(stream, peer.ip(), &inside).await;
+                    drop(progress);
+                    if let Some(arrival) = arrival {
+                        on_arrival(arrival);
+                    }
+                });
+            }
+        };
+        tokio::select! {
+            biased;
+            () = lifecycle.stopping() => {}
+            () = accepting => {}
+        }
+    }
+}
+
+/// How one connection gets from `accept` to its answer.
+#[derive(Clone)]
+struct Handshake {
+    door: Arc<Door>,
+    deadline: Duration,
+    max_head: usize,
+}
+
+impl Handshake {
+    async fn run(self, stream: TcpStream, peer: IpAddr, lifecycle: &Lifecycle) -> Option<Arrival> {
+        let outcome = Mutex::new(Outcome::Open);
+        let service = service_fn(|request| {
+            std::future::ready(Ok::<_, Infallible>(self.door.answer(request, peer, lifecycle, &outcome)))
+        });
+        // hyper's own limit is for the head alone; the deadline below is for the whole handshake.
+        let connection = http1::Builder::new()
+            .header_read_timeout(None::<Duration>)
+            .max_buf_size(self.max_head)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let drained = async {
+            lifecycle.stopping().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        let failure = tokio::select! {
+            ended = connection => ended.err().map(|error| reason(&error)),
+            () = tokio::time::sleep(self.deadline) => Some("timeout"),
+            () = drained => Some("draining"),
+        };
+        match outcome.into_inner() {
+            Outcome::Admitted(admitted) => self.hand_over(*admitted).await,
+            Outcome::Refused => None,
+            Outcome::Open => {
+                // Who connects and says nothing was looking whether the port is open.
+                failure.inspect(|reason| self.door.refused(reason));
+                None
+            }
+        }
+    }
+
+    /// Takes the connection out of HTTP's hands, which ended before: this waits for nothing.
+    async fn hand_over(&self, admitted: Admitted) -> Option<Arrival> {
+        let parts = admitted.connection.await.ok().and_then(|io| io.downcast::<TokioIo<TcpStream>>().ok());
+        let Some(parts) = parts else {
+            self.door.refused("abandoned");
+            return None;
+        };
+        self.door.metrics.upgrades_total.inc();
+        Some(Arrival {
+            stream: parts.io.into_inner(),
+            early: parts.read_buf,
+            path: admitted.path,
+            credentials: admitted.credentials,
+            address: admitted.address,
+            guard: admitted.guard,
+            upgraded_at: Instant::now(),
+        })
+    }
+}
+
+/// Why HTTP ended without an answer of ours.
+fn reason(error: &hyper::Error) -> &'static str {
+    if error.is_parse_too_large() {
+        "head_too_large"
+    } else if error.is_parse() {
+        "malformed_request"
+    } else {
+        "abandoned"
+    }
+}
+
+/// Counts a handshake while it is in progress, and keeps its permit.
+struct Progress {
+    open: IntGauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Progress {
+    fn begin(metrics: &Metrics, permit: OwnedSemaphorePermit) -> Self {
+        metrics.handshakes_open.inc();
+        Self { open: metrics.handshakes_open.clone(), _permit: permit }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}

@@ -1,0 +1,182 @@
+//! How much the public listener takes, for how long, and how it ends.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::http_raw::{Door, ROOM, settings, upgrade};
+use crate::support::{GUARD, eventually};
+
+#[tokio::test]
+async fn a_socket_is_counted_until_its_guard_is_gone() {
+    let mut door = Door::open(settings());
+    let (_client, arrival) = door.arrival("").await;
+    assert_eq!(door.metrics.sockets_open.get(), 1);
+    assert_eq!(door.metrics.handshakes_open.get(), 0);
+    drop(arrival);
+    assert_eq!(door.metrics.sockets_open.get(), 0);
+}
+
+#[tokio::test]
+async fn beyond_the_open_sockets_new_ones_are_told_to_come_back() {
+    let mut door = Door::open(settings_with(|settings| settings.connections = 2));
+    let (_one, one) = door.arrival("").await;
+    let (_two, _arrival) = door.arrival("").await;
+
+    let answer = door.refusal(&upgrade(ROOM, "")).await;
+    assert_eq!((answer.status(), answer.code().as_str()), (503, "too_many_connections"));
+    assert!((1..=5).contains(&answer.retry_after().as_secs()));
+    assert_eq!(door.refused("too_many_connections"), 1);
+
+    drop(one);
+    door.arrival("").await;
+}
+
+#[tokio::test]
+async fn an_address_behind_a_trusted_proxy_has_its_own_limit() {
+    let mut door = Door::open(settings_with(|settings| {
+        settings.connections_per_address = 1;
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    }));
+    let first = "X-Forwarded-For: 198.51.100.7, 203.0.113.9\r\n";
+    let (_client, arrival) = door.arrival(first).await;
+    assert_eq!(arrival.address.to_string(), "203.0.113.9");
+
+    let answer = door.refusal(&upgrade(ROOM, "X-Forwarded-For: 203.0.113.9\r\n")).await;
+    assert_eq!((answer.status(), answer.code().as_str()), (429, "too_many_connections_from_address"));
+    assert!((1..=5).contains(&answer.retry_after().as_secs()));
+    let _other = door.arrival("X-Forwarded-For: 203.0.113.10\r\n").await;
+
+    drop(arrival);
+    door.arrival(first).await;
+}
+
+#[tokio::test]
+async fn an_untrusted_client_cannot_choose_its_address() {
+    let mut door = Door::open(settings_with(|settings| settings.connections_per_address = 1));
+    let _arrived = door.arrival("X-Forwarded-For: 203.0.113.9\r\n").await;
+    let answer = door.refusal(&upgrade(ROOM, "X-Forwarded-For: 203.0.113.10\r\n")).await;
+    assert_eq!(answer.status(), 429);
+}
+
+#[tokio::test]
+async fn beyond_the_handshake_rate_new_ones_are_told_to_come_back() {
+    let door = Door::open(settings_with(|settings| settings.handshake_rate = 1));
+    let refused = async {
+        loop {
+            let (mut client, mut answer) = door.ask(&upgrade(ROOM, "")).await;
+            if answer.status() != 101 {
+                answer.body = client.rest().await;
+                return answer;
+            }
+        }
+    };
+    let answer = timeout(GUARD, refused).await.expect("two handshakes in one second");
+    assert_eq!((answer.status(), answer.code().as_str()), (503, "too_many_handshakes"));
+    assert!((1..=5).contains(&answer.retry_after().as_secs()));
+}
+
+#[tokio::test]
+async fn handshakes_that_are_refused_occupy_nothing() {
+    let mut door = Door::open(settings_with(|settings| {
+        settings.connections = 1;
+        settings.connections_per_address = 1;
+    }));
+    for _ in 0..3 {
+        assert_eq!(door.refusal(&upgrade("/", "")).await.status(), 404);
+        assert_eq!(door.refusal(&upgrade(ROOM, "Origin: null\r\n")).await.status(), 403);
+    }
+    door.arrival("").await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let door = Door::open(settings());
+    let mut client = door.connect().await;
+    client.write(upgrade(ROOM, &format!("X-Long: {}\r\n", "x".repeat(32 * 1024))).as_bytes()).await;
+    assert_eq!(client.answer().await.status(), 431);
+    eventually("it is counted", || async { door.refused("head_too_large") == 1 }).await;
+}
+
+#[tokio::test]
+async fn a_long_head_is_taken_if_it_fits() {
+    let mut door = Door::open(settings());
+    door.arrival(&format!("X-Long: {}\r\n", "x".repeat(12 * 1024))).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_takes_too_long_is_closed() {
+    let door = Door::open(settings_with(|settings| settings.head_deadline = Duration::from_millis(200)));
+    let mut client = door.connect().await;
+    client.write(b"GET / HTTP/1.1\r\nHost: slow").await;
+    assert_eq!(client.rest().await, "");
+    assert_eq!(door.refused("timeout"), 1);
+    assert_eq!(door.metrics.handshakes_open.get(), 0);
+}
+
+#[tokio::test]
+async fn handshakes_in_progress_are_bounded() {
+    let door = Door::open(settings_with(|settings| {
+        settings.handshakes_in_progress = 1;
+        settings.head_deadline = Duration::from_millis(200);
+    }));
+    let mut silent = door.connect().await;
+    let (_client, answer) = door.ask(&upgrade(ROOM, "")).await;
+    assert_eq!(answer.status(), 101);
+    assert_eq!(door.refused("timeout"), 1, "the second had to wait for the end of the first");
+    assert_eq!(silent.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_client_that_only_looks_is_not_counted() {
+    let door = Door::open(settings());
+    drop(door.connect().await);
+    // A marker: the listener takes connections in their order.
+    assert_eq!(door.refusal(&upgrade("/", "")).await.status(), 404);
+    eventually("the handshake has ended", || async { door.metrics.handshakes_open.get() == 0 }).await;
+    assert_eq!(door.refused("abandoned") + door.refused("timeout"), 0);
+}
+
+#[tokio::test]
+async fn the_shutdown_closes_the_address_and_turns_the_rest_away() {
+    let door = Door::open(settings());
+    let mut late = door.connect().await;
+    let handshake = upgrade(ROOM, "");
+    let (first, second) = handshake.split_at(40);
+    late.write(first.as_bytes()).await;
+    eventually("the handshake is in progress", || async { door.metrics.handshakes_open.get() == 1 }).await;
+
+    door.lifecycle.begin_shutdown();
+    timeout(GUARD, door.running).await.expect("accepting ends").unwrap();
+    let refused = TcpStream::connect(door.address).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+
+    late.write(second.as_bytes()).await;
+    let mut answer = late.answer().await;
+    answer.body = late.rest().await;
+    assert_eq!((answer.status(), answer.code().as_str()), (503, "draining"));
+    assert!((1..=5).contains(&answer.retry_after().as_secs()));
+    assert_eq!(door.lifecycle.wait(GUARD).await, 0, "no task is left");
+}
+
+#[tokio::test]
+async fn the_shutdown_does_not_wait_for_a_silent_client() {
+    let door = Door::open(settings());
+    let mut silent = door.connect().await;
+    eventually("the handshake is in progress", || async { door.metrics.handshakes_open.get() == 1 }).await;
+    door.lifecycle.begin_shutdown();
+    // The deadline of the handshake itself is far away, beyond the guard.
+    assert_eq!(silent.rest().await, "");
+    assert_eq!(door.lifecycle.wait(GUARD).await, 0, "no task is left");
+    assert_eq!(door.refused("draining"), 1);
+}
+
+fn settings_with(
+    change: impl FnOnce(&mut community_gateway::http::PublicSettings),
+) -> community_gateway::http::PublicSettings {
+    let mut changed = settings();
+    change(&mut changed);
+    changed
+}
