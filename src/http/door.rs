@@ -118,7 +118,7 @@ impl Door {
     }
 
     fn reserve(&self, address: IpAddr) -> Result<Guard, Refused> {
-        let of_address = self.addresses.try_enter(address).ok_or(Refused::AddressFull)?;
+        let of_address = self.addresses.try_enter(forwarded::counted(address)).ok_or(Refused::AddressFull)?;
         let socket = Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| Refused::SocketsFull)?;
         if !self.rate.try_take() {
             return Err(Refused::Busy);

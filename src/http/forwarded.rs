@@ -1,6 +1,6 @@
 //! Which address a client has, behind proxies.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hyper::HeaderMap;
 
@@ -26,6 +26,14 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Netwo
         }
     }
     nearest
+}
+
+/// The address that stands for a client in counts: with IPv6 its /64, all of which a single customer usually has.
+pub(super) fn counted(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
 }
 
 /// Reads one address; some proxies add the port.
@@ -85,6 +93,18 @@ mod tests {
             ("10.0.0.1", &["203.0.113.9,"], "10.0.0.1"),
         ] {
             assert_eq!(address(peer, forwarded), client, "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_client() {
+        for (address, client) in [
+            ("203.0.113.9", "203.0.113.9"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2:ffff::", "2001:db8:1:2::"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::"),
+        ] {
+            assert_eq!(counted(address.parse().expect("is an address")).to_string(), client);
         }
     }
 

@@ -54,6 +54,18 @@ async fn an_address_behind_a_trusted_proxy_has_its_own_limit() {
 }
 
 #[tokio::test]
+async fn a_network_of_ipv6_counts_as_one_address() {
+    let mut door = Door::open(settings_with(|settings| {
+        settings.connections_per_address = 1;
+        settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    }));
+    let (_client, arrival) = door.arrival("X-Forwarded-For: 2001:db8::1\r\n").await;
+    assert_eq!(arrival.address.to_string(), "2001:db8::1");
+    assert_eq!(door.refusal(&upgrade(ROOM, "X-Forwarded-For: 2001:db8::2\r\n")).await.status(), 429);
+    door.arrival("X-Forwarded-For: 2001:db8:0:1::1\r\n").await;
+}
+
+#[tokio::test]
 async fn an_untrusted_client_cannot_choose_its_address() {
     let mut door = Door::open(settings_with(|settings| settings.connections_per_address = 1));
     let _arrived = door.arrival("X-Forwarded-For: 203.0.113.9\r\n").await;
