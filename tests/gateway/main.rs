@@ -10,5 +10,9 @@ mod http_upgrade;
 mod identity_golden;
 mod identity_login;
 mod schema;
+mod store_commit;
+mod store_fixture;
+mod store_reads;
+mod store_writer;
 #[path = "../support/mod.rs"]
 mod support;
