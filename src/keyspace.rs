@@ -69,7 +69,15 @@ pub fn places(id: impl Display) -> String {
     format!("community:places:{id}")
 }
 
-/// HASH user id → time: who types in a room. Expires 10 s after the last keystroke.
+/// HASH `epoch`, `told`: which life of a room's presence this is, so that its loss (a flush, an expiry) can be told from
+/// a user's leaving. Ours; expires with the presence.
+#[must_use]
+pub fn presence_state(id: impl Display) -> String {
+    format!("community:presence_state:{id}")
+}
+
+/// HASH user id → time (Unix milliseconds): who types in a room. Expires 10 s after the last keystroke; older fields may
+/// linger in a room where others type on.
 #[must_use]
 pub fn typing(id: impl Display) -> String {
     format!("community:typing:{id}")

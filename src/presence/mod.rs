@@ -1,1 +1,218 @@
-//! Who is online, across instances.
+//! Who is online in a room, across instances.
+//!
+//! A user is online while any tab on any instance is in the room. Each instance holds one *lease* for a user and room,
+//! however many tabs, and renews it. What is announced is every change of the room's set in Redis, by the script that
+//! makes the change, so it happens exactly once: invariant 9, *a presence ends when the last tab on the last instance
+//! is gone plus the grace, or when the lease runs out; never by one tab's closing, never twice*.
+//!
+//! Published is what the caller made, followed by the number online after the change, in decimal: the caller's bytes
+//! are a format of the bus that is not looked into. Must never announce from anywhere but a script, and never start a
+//! task for one leave.
+
+mod local;
+mod scripts;
+mod typing;
+mod upkeep;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::aio::ConnectionManager;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub use typing::Typing;
+
+use crate::domain::{InstanceName, RoomId, UserId};
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::Metrics;
+use local::Books;
+use scripts::{Joined, Scripts};
+
+/// How long one call may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Why presence could not be told or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PresenceError {
+    /// Redis did not answer within the deadline.
+    #[error("the presence in Redis did not answer in time")]
+    Late,
+    /// Redis refused, or the connection broke.
+    #[error("the presence in Redis failed: {0}")]
+    Redis(#[source] redis::RedisError),
+}
+
+/// How long users count as online.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How long the users of an instance that died stay online at most; also the keys' time to live.
+    pub span: Duration,
+    /// Time between a user's last tab and the leave, so that a reload does not show.
+    pub grace: Duration,
+}
+
+/// The presence of this instance's users. Cloning is cheap and gives the same one.
+#[derive(Clone)]
+pub struct Presence(Arc<Inner>);
+
+struct Inner {
+    scripts: Scripts,
+    timing: Timing,
+    metrics: Arc<Metrics>,
+    left: Box<dyn Fn(RoomId, UserId) -> Vec<u8> + Send + Sync>,
+    books: Books,
+    /// Rooms in which a join saw ended leases: renewed and swept at once.
+    urgent: Mutex<HashSet<RoomId>>,
+    /// Wakes the upkeep.
+    wake: Notify,
+    /// Wakes those who want to enter while their leave is on its way.
+    settled: Notify,
+    handed_over: AtomicBool,
+}
+
+/// What one sees on entering.
+#[derive(Debug)]
+pub struct Entered {
+    /// Whether the user was not online before, anywhere; then the join was announced.
+    pub first: bool,
+    /// Number of users online, the newcomer counted.
+    pub online: u64,
+    /// Up to 100 users online, those renewed last first; the newcomer is among them.
+    pub sample: Vec<UserId>,
+    /// The tab's place: dropping it leaves.
+    pub stay: Stay,
+}
+
+/// One tab in a room. Dropping the last of a user starts the grace, and after it the leave.
+pub struct Stay {
+    presence: Presence,
+    room: RoomId,
+    user: UserId,
+}
+
+impl Presence {
+    /// Makes the presence of an instance. `left` makes the bytes that announce a user's leave, for any user: those of
+    /// an instance that died are announced by another.
+    #[must_use]
+    pub fn new(
+        connection: ConnectionManager,
+        instance: InstanceName,
+        timing: Timing,
+        metrics: Arc<Metrics>,
+        left: impl Fn(RoomId, UserId) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            scripts: Scripts::new(connection, instance, timing),
+            timing,
+            metrics,
+            left: Box::new(left),
+            books: Books::new(),
+            urgent: Mutex::default(),
+            wake: Notify::new(),
+            settled: Notify::new(),
+            handed_over: AtomicBool::new(false),
+        }))
+    }
+
+    /// Starts the one task that renews, sweeps and leaves. It ends when the lifecycle is stopping and the last tab is
+    /// gone, and at once when it is aborted.
+    pub fn start(&self, lifecycle: &Lifecycle) {
+        let (presence, lives) = (self.clone(), lifecycle.clone());
+        lifecycle.spawn_vital("presence", async move {
+            tokio::select! {
+                () = lives.aborted() => {}
+                () = presence.0.upkeep(&lives) => {}
+            }
+        });
+    }
+
+    /// Enters a room with one tab. `joined` announces the user, if nobody saw them before.
+    ///
+    /// # Errors
+    /// When Redis does not answer within two seconds, or fails. The tab is not counted then.
+    ///
+    /// # Cancel safety
+    /// Safe: if it is dropped, the tab leaves.
+    pub async fn enter(&self, room: RoomId, user: UserId, joined: &[u8]) -> Result<Entered, PresenceError> {
+        let entering = async {
+            let stay = self.arrive(room, user, joined).await;
+            let found = self.0.scripts.join(room, user, joined).await?;
+            Ok((stay, found))
+        };
+        let entered = tokio::time::timeout(DEADLINE, entering).await.unwrap_or(Err(PresenceError::Late));
+        let (stay, found) = entered.inspect_err(|_| self.0.count_failure())?;
+        let Joined { first, online, epoch, expired, sample } = found;
+        self.0.books.confirm(room, user, epoch);
+        if first {
+            self.0.metrics.presence_changes_total.with_label_values(&["joined"]).inc();
+        }
+        if expired > 0 {
+            self.0.urgent.lock().insert(room);
+            self.0.wake.notify_one();
+        }
+        Ok(Entered { first, online, sample, stay })
+    }
+
+    /// Counts the tab, after a leave of the same user that is on its way: Redis must see the two in this order.
+    async fn arrive(&self, room: RoomId, user: UserId, joined: &[u8]) -> Stay {
+        loop {
+            let settled = self.0.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            if self.0.books.arrive(room, user, joined) {
+                return Stay { presence: self.clone(), room, user };
+            }
+            settled.await;
+        }
+    }
+
+    /// How many are online in a room, and up to 100 of them, those renewed last first.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time, or fails.
+    pub async fn online(&self, room: RoomId) -> Result<(u64, Vec<UserId>), PresenceError> {
+        self.0.scripts.online(room).await.inspect_err(|_| self.0.count_failure())
+    }
+
+    /// Stops announcing leaves, those in their grace included: the clients return on another instance, which renews
+    /// their presence, or their leases end.
+    pub fn hand_over(&self) {
+        self.0.hand_over();
+    }
+}
+
+impl Inner {
+    fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+        self.books.forget_leaves();
+    }
+
+    fn depart(&self, room: RoomId, user: UserId) {
+        let announced = !self.handed_over.load(Ordering::Acquire);
+        let ends = announced.then(|| Instant::now() + self.timing.grace);
+        if self.books.depart(room, user, ends) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn count_failure(&self) {
+        self.metrics.redis_failures_total.with_label_values(&["presence"]).inc();
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.presence.0.depart(self.room, self.user);
+    }
+}
+
+impl fmt::Debug for Stay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stay").field("room", &self.room).field("user", &self.user).finish()
+    }
+}
