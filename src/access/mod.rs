@@ -1,1 +1,5 @@
 //! May they: grants, quotas.
+
+pub mod admission;
+pub mod bucket;
+pub mod quota;
