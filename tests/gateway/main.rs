@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod cli_config;
+mod cli_run;
 mod harness;
 mod http_limits;
 mod http_ops;
