@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 /// Every statement, ready for use.
 pub(super) struct Sql {
+    pub user_table: Box<str>,
     pub account: Arc<str>,
     pub admission: Arc<str>,
     pub people: Arc<str>,
@@ -76,6 +77,7 @@ impl Sql {
         // The order of Django's index (room_id, created_at DESC, id): time first, and among equals the id.
         let newest_first = "ORDER BY m.created_at DESC, m.id";
         Self {
+            user_table: user_table.into(),
             account: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = $1").into(),
             people: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = ANY($1)").into(),
             admission: format!(
