@@ -229,7 +229,8 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> Config {
-        let least = [("DATABASE_URL", "postgres://db/app"), ("SECRET_KEY", "a-key-that-is-long-enough-for-every-purpose")];
+        let least =
+            [("DATABASE_URL", "postgres://db/app"), ("SECRET_KEY", "a-key-that-is-long-enough-for-every-purpose")];
         let all: std::collections::BTreeMap<String, String> =
             least.iter().chain(pairs).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Config::from(&all).expect("a configuration").0

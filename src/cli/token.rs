@@ -21,8 +21,10 @@ const IN_FLIGHT: usize = 512;
 const CHUNK: usize = 5_000;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Prints one token a line. The username is read from Postgres (DATABASE_URL), unless --username \
-                        gives it; SECRET_KEY is not needed.")]
+#[command(
+    after_help = "Prints one token a line. The username is read from Postgres (DATABASE_URL), unless --username \
+                        gives it; SECRET_KEY is not needed."
+)]
 #[command(group(clap::ArgGroup::new("who").required(true)))]
 pub(super) struct Arguments {
     /// Mint for this user

@@ -29,7 +29,8 @@ impl DjangoCache {
     /// When it does not answer.
     pub async fn examine(&self) -> Result<Report, CacheError> {
         let nobody = self.key(&format!("community-gateway-check-{}", Uuid::new_v4()));
-        let getdel = self.client.getdel::<Option<String>, _>(nobody).await.map(|_| ()).map_err(|error| error.to_string());
+        let getdel =
+            self.client.getdel::<Option<String>, _>(nobody).await.map(|_| ()).map_err(|error| error.to_string());
         let keys: u64 = self.client.dbsize().await.map_err(CacheError::Command)?;
         Ok(Report { getdel, keys, has_prefix: keys > 0 && self.has_prefix().await? })
     }

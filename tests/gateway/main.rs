@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod cli_check;
 mod cli_config;
 mod cli_run;
+mod cli_token;
 mod harness;
 mod http_limits;
 mod http_ops;
