@@ -16,6 +16,7 @@ mod identity_login;
 mod schema;
 mod store_commit;
 mod store_fixture;
+mod store_plans;
 mod store_reads;
 mod store_writer;
 #[path = "../support/mod.rs"]
