@@ -32,3 +32,4 @@ pub mod session;
 
 pub mod cli;
 pub mod gateway;
+pub mod health;

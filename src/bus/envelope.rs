@@ -154,6 +154,21 @@ impl Envelope {
         }
     }
 
+    /// Envelopes that say that `count` offsets from `first` on will never carry an event.
+    #[must_use]
+    pub fn voids(first: Place, count: u64) -> Vec<Self> {
+        let void = |offset| Self {
+            kind: Kind::Void,
+            place: Some(Place { epoch: first.epoch, offset }),
+            user: None,
+            time: Micros(0),
+            sent: Micros::now(),
+            body: Bytes::new(),
+            online: 0,
+        };
+        (first.offset..first.offset + count).map(void).collect()
+    }
+
     /// Writes the envelope without the tail, which scripts append.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

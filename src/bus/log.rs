@@ -165,15 +165,6 @@ impl Log {
         Ok(())
     }
 
-    /// Publishes that offsets will never carry an event, where the log has none.
-    ///
-    /// # Errors
-    /// When Redis does not answer in time.
-    pub async fn void(&self, topic: Topic, first: Place, count: u64) -> Result<(), BusError> {
-        let events: Vec<_> = (first.offset..first.offset + count).map(|offset| void(first.epoch, offset)).collect();
-        self.publish(topic, first, &events).await
-    }
-
     /// Publishes something that is not logged: typing.
     ///
     /// # Errors
@@ -216,18 +207,6 @@ impl Log {
             _ => None,
         });
         Ok(envelopes.filter(|envelope| envelope.place.is_some_and(|place| place.epoch == epoch)).collect())
-    }
-}
-
-fn void(epoch: u64, offset: u64) -> Envelope {
-    Envelope {
-        kind: Kind::Void,
-        place: Some(Place { epoch, offset }),
-        user: None,
-        time: Micros(0),
-        sent: Micros::now(),
-        body: Bytes::new(),
-        online: 0,
     }
 }
 

@@ -19,7 +19,7 @@ use redis::{Client, IntoConnectionInfo, ProtocolVersion};
 pub use control::Control;
 pub use envelope::{Envelope, Foreign, Kind, Payload};
 pub use log::{Log, Position};
-pub use subscriber::{Inbound, Inbox, Subscriber};
+pub use subscriber::{Inbound, Inbox, Subscriber, Subscription};
 
 use crate::telemetry::Metrics;
 

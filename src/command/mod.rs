@@ -1,1 +1,68 @@
-//! One verb, one file.
+//! One verb, one file. A command takes a permit and gives replies for its sender; what others see goes over the bus.
+
+mod enter;
+mod history;
+mod outlet;
+mod receipt;
+mod send;
+mod typing;
+
+use std::sync::Arc;
+
+pub use enter::{Directory, Entrance, Opening};
+pub use outlet::{BusOutlet, Echo};
+pub use typing::Keyboard;
+
+use crate::access::{Grant, Permit};
+use crate::bus::Log;
+use crate::domain::{ConnectionId, Micros, Topic};
+use crate::presence::Typing;
+use crate::store::{Store, Writer};
+use crate::wire::{ClientCommand, Refusal, event};
+
+/// What commands work with.
+pub struct Commands {
+    pub store: Store,
+    pub writer: Writer<Echo>,
+    pub log: Log,
+    pub typing: Typing,
+}
+
+/// The session that a command comes from.
+#[derive(Debug)]
+pub struct Actor {
+    pub connection: ConnectionId,
+    pub topic: Topic,
+    /// When it last said that it types.
+    pub keyboard: Keyboard,
+}
+
+/// The replies to a command's sender, as events in JSON.
+pub type Replies = Vec<Vec<u8>>;
+
+impl Commands {
+    /// Runs a permitted command to its end.
+    ///
+    /// # Errors
+    /// The refusal that its sender gets; nothing was done then.
+    pub async fn run(&self, actor: &mut Actor, permit: Permit) -> Result<Replies, Refusal> {
+        let (command, grant) = permit.into_parts();
+        let (name, client_id) = (command.name(), command.client_id().map(str::to_owned));
+        let result = match command {
+            ClientCommand::Ping => Ok(vec![event::pong(Micros::now())]),
+            ClientCommand::SendMessage(message) => self.send(actor, &grant, message).await,
+            ClientCommand::Typing { is_typing } => {
+                self.type_(actor, &grant, is_typing).await;
+                Ok(Vec::new())
+            }
+            ClientCommand::ReadReceipt { message_id } => self.mark_read(&grant, message_id).await,
+            ClientCommand::RequestHistory { cursor, limit } => self.history(&grant, cursor, limit).await,
+        };
+        result.map_err(|refusal| refusal.to(name, client_id))
+    }
+
+    /// What a session leaves behind besides its seat: nobody types any more.
+    pub async fn leave(&self, actor: &mut Actor, grant: &Arc<Grant>) {
+        self.type_(actor, grant, false).await;
+    }
+}

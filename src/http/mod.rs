@@ -9,6 +9,7 @@ mod answer;
 mod credentials;
 mod door;
 mod forwarded;
+mod limits;
 pub mod ops;
 mod path;
 pub mod public;

@@ -30,6 +30,7 @@ const SMALLEST_HEAD: usize = 8 * 1024;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A connection that was answered with 101. Nobody has looked at its credentials yet.
+#[derive(Debug)]
 pub struct Arrival {
     /// The connection, out of HTTP's hands.
     pub stream: TcpStream,
@@ -45,14 +46,6 @@ pub struct Arrival {
     pub guard: Guard,
     /// When the 101 was written.
     pub upgraded_at: Instant,
-}
-
-/// Says what is asked for, and not by whom.
-impl fmt::Debug for Arrival {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut arrival = f.debug_struct("Arrival");
-        arrival.field("path", &self.path).field("credentials", &self.credentials).finish_non_exhaustive()
-    }
 }
 
 /// What the public listener must know. A count or a rate of 0 is off, except where noted.

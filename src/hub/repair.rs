@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::gathering::Gathering;
 use super::sequence::{Hole, VOID_AFTER};
 use super::{Hub, sequence};
-use crate::bus::{BusError, log};
+use crate::bus::{BusError, Envelope, log};
 use crate::domain::Topic;
 use crate::lifecycle::Lifecycle;
 use crate::wire::Close;
@@ -54,7 +54,8 @@ async fn repair(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>) -> Result<(
         Some(hole) if hole.age >= VOID_AFTER => {
             // Taken, never published: its owner is gone. The void is published, so that all instances agree.
             tracing::warn!(%topic, offset = hole.first.offset, "an offset was never published: declaring it void");
-            hub.bus.log().void(topic, hole.first, hole.last + 1 - hole.first.offset).await
+            let void = Envelope::voids(hole.first, hole.last + 1 - hole.first.offset);
+            hub.bus.log().publish(topic, hole.first, &void).await
         }
         Some(hole) if hole.age >= sequence::ASK_LOG_AFTER => fill(hub, topic, gathering, hole).await,
         _ => Ok(()),

@@ -5,7 +5,6 @@
 
 pub mod cache;
 pub mod cached;
-pub mod check;
 pub mod jwt;
 mod login;
 pub mod pickle;

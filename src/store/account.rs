@@ -32,15 +32,34 @@ impl Store {
     /// # Errors
     /// When Postgres does not answer.
     pub async fn admission(&self, room: RoomId, user: UserId) -> Result<Admission, StoreError> {
-        let rows = self.read(|sql| &sql.admission, arguments!(room.0, user.0)).await?;
-        let row = rows.first().ok_or_else(|| StoreError::Unreadable("no row of admission".to_owned()))?;
-        let mut columns = Columns::of(row);
-        Ok(Admission {
-            account: columns.account()?,
-            room: columns.room()?,
-            membership: columns.membership()?,
-            circle_member: columns.take()?,
-        })
+        let found = self.admissions(&[(room, user)]).await?;
+        found.into_iter().next().ok_or_else(|| StoreError::Unreadable("no row of admission".to_owned()))
+    }
+
+    /// Reads the same for many users and rooms, in one round trip and in their order.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn admissions(&self, wanted: &[(RoomId, UserId)]) -> Result<Vec<Admission>, StoreError> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (rooms, users): (Vec<_>, Vec<_>) = wanted.iter().map(|(room, user)| (room.0, user.0)).unzip();
+        let rows = self.read(|sql| &sql.admission, arguments!(rooms, users)).await?;
+        if rows.len() != wanted.len() {
+            return Err(StoreError::Unreadable("not one row of admission for each pair".to_owned()));
+        }
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok(Admission {
+                    account: columns.account()?,
+                    room: columns.room()?,
+                    membership: columns.membership()?,
+                    circle_member: columns.take()?,
+                })
+            })
+            .collect()
     }
 
     /// Reads users by id, in no particular order; those that do not exist are left out.

@@ -9,7 +9,6 @@ mod flight;
 mod history;
 mod link;
 mod row;
-pub mod schema;
 mod settings;
 mod sql;
 mod writer;

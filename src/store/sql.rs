@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 /// Every statement, ready for use.
 pub(super) struct Sql {
-    pub user_table: Box<str>,
     pub account: Arc<str>,
     pub admission: Arc<str>,
     pub people: Arc<str>,
@@ -69,28 +68,25 @@ const MESSAGE: &str = "m.id, m.room_id, m.thread_id, a.id, a.username, NULLIF(a.
 
 impl Sql {
     pub(super) fn new(user_table: &str) -> Self {
-        // OFFSET 0 keeps these a look-up by key for each message of the page, whatever the planner thinks of the tables.
         let neighbours = format!(
-            "LEFT JOIN LATERAL (SELECT id, username, avatar_url FROM \"{user_table}\"
-                                 WHERE id = m.author_id OFFSET 0) a ON true
-             LEFT JOIN LATERAL (SELECT id, author_id, content FROM community_message
-                                 WHERE id = m.reply_to_id AND room_id = m.room_id AND NOT is_hidden OFFSET 0) p ON true
-             LEFT JOIN LATERAL (SELECT id, username FROM \"{user_table}\" WHERE id = p.author_id OFFSET 0) b ON true"
+            "LEFT JOIN \"{user_table}\" a ON a.id = m.author_id
+             LEFT JOIN community_message p ON p.id = m.reply_to_id AND p.room_id = m.room_id AND NOT p.is_hidden
+             LEFT JOIN \"{user_table}\" b ON b.id = p.author_id"
         );
         // The order of Django's index (room_id, created_at DESC, id): time first, and among equals the id.
         let newest_first = "ORDER BY m.created_at DESC, m.id";
         Self {
-            user_table: user_table.into(),
             account: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = $1").into(),
             people: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = ANY($1)").into(),
             admission: format!(
                 "SELECT {USER}, {ROOM}, m.role, m.is_active, m.last_read_at, m.messages_sent,
                         EXISTS (SELECT FROM thrive_circle_circlemembership c
                                  WHERE c.circle_id = r.circle_id AND c.user_id = k.user_id AND c.is_active)
-                   FROM (SELECT $1::uuid AS room_id, $2::bigint AS user_id) k
+                   FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY k(room_id, user_id, place)
                    LEFT JOIN \"{user_table}\" u ON u.id = k.user_id
                    LEFT JOIN community_room r ON r.id = k.room_id
-                   LEFT JOIN community_roommembership m ON m.room_id = k.room_id AND m.user_id = k.user_id"
+                   LEFT JOIN community_roommembership m ON m.room_id = k.room_id AND m.user_id = k.user_id
+                  ORDER BY k.place"
             )
             .into(),
             latest: format!(

@@ -69,6 +69,15 @@ impl ClientCommand {
         }
     }
 
+    /// The sender's own name for this frame, if it gave one.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        match self {
+            Self::SendMessage(message) => message.client_id.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Decodes one text message. The bytes are used as the parser's working space and are garbage afterwards.
     ///
     /// # Errors

@@ -23,7 +23,8 @@ pub struct Place {
 /// The first state of a room or a direct conversation.
 #[derive(Debug)]
 pub struct State<'a> {
-    pub messages: &'a [Message],
+    /// Oldest first.
+    pub messages: Vec<&'a Message>,
     pub has_more: bool,
     pub cursor: Option<MessageId>,
     /// Events after this place follow live.
@@ -67,7 +68,7 @@ pub fn room_state(room: &Room, state: &State<'_>, online: &[Person], online_coun
             room_type: &room.room_type,
             member_count: room.member_count,
         },
-        messages: state.messages.iter().map(MessageJson).collect(),
+        messages: state.messages.iter().copied().map(MessageJson).collect(),
         online_users: online.iter().map(OnlineUser::from).collect(),
         online_count,
         has_more: state.has_more,
@@ -94,7 +95,7 @@ pub fn dm_state(thread: ThreadId, state: &State<'_>) -> Vec<u8> {
     encode(&Event {
         event: "dm_state",
         thread_id: Text(thread),
-        messages: state.messages.iter().map(MessageJson).collect(),
+        messages: state.messages.iter().copied().map(MessageJson).collect(),
         has_more: state.has_more,
         cursor: state.cursor.map(Text),
         epoch: Text(state.place.epoch),

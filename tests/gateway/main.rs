@@ -2,10 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-mod cli_check;
-mod cli_config;
-mod cli_run;
-mod cli_token;
 mod harness;
 mod http_limits;
 mod http_ops;
@@ -13,10 +9,10 @@ mod http_raw;
 mod http_upgrade;
 mod identity_golden;
 mod identity_login;
+mod rooms;
 mod schema;
 mod store_commit;
 mod store_fixture;
-mod store_plans;
 mod store_reads;
 mod store_writer;
 #[path = "../support/mod.rs"]

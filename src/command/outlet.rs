@@ -1,0 +1,128 @@
+//! Where committed messages become events and leave over the bus.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::access::Grant;
+use crate::bus::{Envelope, Kind, Log};
+use crate::domain::{Author, Message, Micros, Topic};
+use crate::store::{Committed, Outlet, OutletError, Reserved};
+use crate::telemetry::Metrics;
+use crate::wire::event::{self, Place};
+
+/// How long a publish is tried again while Redis is away. What is committed is in history in any case.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long between two tries.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What a message's event needs beside the draft.
+#[derive(Clone, Debug)]
+pub struct Echo {
+    /// Who sent it, and where.
+    pub grant: Arc<Grant>,
+    /// The sender's own name for it.
+    pub client_id: Option<String>,
+}
+
+/// The writer's way to the bus.
+pub struct BusOutlet {
+    log: Log,
+    metrics: Arc<Metrics>,
+}
+
+impl BusOutlet {
+    /// Publishes to these logs.
+    #[must_use]
+    pub fn new(log: Log, metrics: Arc<Metrics>) -> Self {
+        Self { log, metrics }
+    }
+
+    /// Publishes again and again until it works or patience ends. Safe, because the log publishes an offset once.
+    async fn persist(&self, topic: Topic, first: Place, events: &[Envelope]) {
+        let give_up = Instant::now() + PATIENCE;
+        while let Err(error) = self.log.publish(topic, first, events).await {
+            self.metrics.bus_publish_failures_total.inc();
+            if Instant::now() >= give_up {
+                tracing::error!(%topic, %error, "events could not be published and are seen in history only");
+                return;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+impl Outlet for BusOutlet {
+    type Payload = Echo;
+
+    async fn reserve(&self, wanted: &[(Topic, u32)]) -> Result<Vec<Reserved>, OutletError> {
+        let places = self.log.reserve(wanted).await.map_err(|error| OutletError(error.to_string()))?;
+        Ok(places.into_iter().map(|place| Reserved { epoch: place.epoch, first: place.offset }).collect())
+    }
+
+    async fn publish(&self, committed: Vec<Committed<Echo>>) {
+        let mut runs: Vec<(Topic, Place, Vec<Envelope>)> = Vec::new();
+        for message in committed {
+            let topic = message.draft.topic;
+            let envelope = envelope(message);
+            let Some(place) = envelope.place else { continue };
+            match runs.iter_mut().find(|(of, first, events)| continues(*of, *first, events.len(), topic, place)) {
+                Some((_, _, events)) => events.push(envelope),
+                None => runs.push((topic, place, vec![envelope])),
+            }
+        }
+        let publishing = runs.iter().map(|(topic, first, events)| self.persist(*topic, *first, events));
+        futures_util::future::join_all(publishing).await;
+    }
+
+    async fn void(&self, places: Vec<(Topic, Reserved, u32)>) {
+        for (topic, reserved, count) in places {
+            let first = Place { epoch: reserved.epoch, offset: reserved.first };
+            self.persist(topic, first, &Envelope::voids(first, u64::from(count))).await;
+        }
+    }
+}
+
+/// Says whether a place of a topic comes right after a run of events.
+fn continues(of: Topic, first: Place, events: usize, topic: Topic, place: Place) -> bool {
+    of == topic && first.epoch == place.epoch && first.offset + events as u64 == place.offset
+}
+
+fn envelope(committed: Committed<Echo>) -> Envelope {
+    let Committed { draft, payload, stored } = committed;
+    let place = Place { epoch: stored.epoch, offset: stored.offset };
+    let person = &payload.grant.person;
+    let message = Message {
+        id: draft.id,
+        room_id: draft.room_id,
+        thread_id: draft.thread_id,
+        author: Author {
+            id: Some(person.id),
+            username: person.username.clone(),
+            avatar_url: person.avatar_url.clone(),
+        },
+        content: draft.content,
+        message_type: draft.message_type.to_owned(),
+        attachments: draft.attachments,
+        embeds: "[]".to_owned(),
+        mentions: draft.mentions,
+        reaction_counts: "{}".to_owned(),
+        reply_to: stored.reply,
+        reply_to_id: stored.reply_to_id,
+        is_edited: false,
+        edited_at: None,
+        is_pinned: false,
+        created_at: stored.created_at,
+    };
+    Envelope {
+        kind: Kind::Message,
+        place: Some(place),
+        user: Some(person.id),
+        time: stored.created_at,
+        sent: Micros::now(),
+        body: Bytes::from(event::new_message(&message, place, payload.client_id.as_deref())),
+        online: 0,
+    }
+}
