@@ -14,7 +14,7 @@ pub(super) async fn run() -> Exit {
         return Exit::Fault;
     }
     for warning in warnings {
-        tracing::warn!(variable = warning.variable, "{}", warning.problem);
+        tracing::warn!(variable = warning.variable, "configuration: {}", warning.problem);
     }
     match Gateway::build(config).await {
         Ok(gateway) => match gateway.run().await {
