@@ -44,12 +44,6 @@ impl TextMessage {
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
         &mut self.0
     }
-
-    /// The text, to keep.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
-    }
 }
 
 /// What [`Socket::next`] brings.
@@ -77,6 +71,8 @@ enum Input {
     Open,
     /// The peer broke the rules; what it sends can no longer be understood.
     Garbled,
+    /// The same, and our side of the stream has ended.
+    Draining,
 }
 
 impl Socket {
@@ -201,7 +197,7 @@ impl Socket {
             if self.outbox.is_done() {
                 return Poll::Ready(());
             }
-            if self.input == Input::Garbled {
+            if self.input != Input::Open {
                 return self.poll_drain(cx);
             }
             // What else the peer says is of no interest any more, but its close frame may stand behind it.
@@ -215,10 +211,11 @@ impl Socket {
     /// and the peer might never see the close frame that says why.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let stream = self.outbox.stream();
-            if self.outbox.is_flushed() {
+            if self.input == Input::Garbled && self.outbox.is_flushed() {
                 self.outbox.shutdown(Shutdown::Write);
+                self.input = Input::Draining;
             }
+            let stream = self.outbox.stream();
             if ready!(stream.poll_read_ready(cx)).is_err() {
                 return Poll::Ready(());
             }

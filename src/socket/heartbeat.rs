@@ -66,25 +66,6 @@ impl Heartbeat {
         wheel.put(first, entry);
     }
 
-    /// Connections that the timer knows, those that have gone since it last looked at them included.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.wheel.lock().slots.iter().map(Vec::len).sum()
-    }
-
-    /// Whether it knows none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Does everything that is due by `now`: pings, and closes with 4008 where a deadline was missed.
-    pub fn advance(&self, now: Instant) {
-        for entry in self.due(now) {
-            self.look_at(entry);
-        }
-    }
-
     /// Does what is due every second, until `stop`.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
@@ -104,6 +85,20 @@ impl Heartbeat {
                 }
             }
         }
+    }
+
+    /// What [`Heartbeat::run`] does by the time `now`, with the clock in the caller's hand.
+    #[cfg(test)]
+    fn advance(&self, now: Instant) {
+        for entry in self.due(now) {
+            self.look_at(entry);
+        }
+    }
+
+    /// Connections that the timer knows, those that have gone since it last looked at them included.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.wheel.lock().slots.iter().map(Vec::len).sum()
     }
 
     /// Moves the clock on and takes out whom it is time to look at.

@@ -13,10 +13,14 @@
 //! 8 to 16 KiB a connection, and let clients send what the RFC forbids.
 //!
 //! # Lean at rest
-//! A connection at rest holds no buffer and no timer: one [`Outbox`] (shared), one [`Socket`] within its session's
-//! task, and what tokio keeps for a registered socket. `tests::sizes` fails when they grow. The reader waits with
-//! `poll_read_ready`, not `readable()`: that takes over the waker slot that hyper's finished task used, which would
-//! otherwise stay allocated until the first byte.
+//! A connection at rest holds no buffer and no timer: an [`Outbox`] (200 bytes with its counts, shared), a [`Socket`]
+//! (56 bytes within its session's task), 16 bytes in the [`Heartbeat`], and what tokio keeps for a registered socket
+//! (256 bytes). `connection::tests::sizes` fails when they grow. All told, an idle connection of `examples/echo.rs`
+//! adds 1.5 KiB to the process's resident memory, its task included, and no more after a message of 4,000 bytes (9,000
+//! connections, glibc's allocator, unoptimised build).
+//!
+//! The reader waits with `poll_read_ready`, not `readable()`: that takes over the waker slot that hyper's finished task
+//! used, which would otherwise stay allocated until the first byte.
 
 mod connection;
 mod decode;

@@ -78,7 +78,7 @@ impl Outbox {
                 return Pushed::Closed;
             }
             let mut sent = 0;
-            if state.queue.is_open() {
+            if state.queue.lets_pass(class) {
                 match self.stream.try_write(frame.as_bytes()) {
                     Ok(count) if count == frame.len() => return self.written(1),
                     Ok(count) => sent = count,
@@ -100,7 +100,7 @@ impl Outbox {
                 return Pushed::Closed;
             }
             let (mut done, mut sent) = (0, 0);
-            while state.queue.is_open() && done < frames.len() && sent == 0 {
+            while state.queue.lets_pass(Class::Message) && done < frames.len() && sent == 0 {
                 let mut slices = [IoSlice::new(&[]); BATCH];
                 let mut batch = 0;
                 for (slot, (frame, _)) in slices.iter_mut().zip(&frames[done..]) {
@@ -260,13 +260,13 @@ impl Outbox {
     pub(super) fn check_deadlines(&self, tick: u32) -> bool {
         let limits = &self.shared.limits;
         let heard = self.heard.load(Ordering::Relaxed);
-        let stuck = {
-            let state = self.state.lock();
-            if state.ending.is_some() {
-                return false; // `Socket::finish` keeps the last deadline
-            }
+        let stuck = self.with(|state| {
+            self.write_due(state); // the peer is not to blame when our own task is too busy to write
             state.queue.is_due() && has_passed(state.progress, tick, limits.write_deadline)
-        };
+        });
+        if self.is_closed() {
+            return false; // `Socket::finish` keeps the last deadline
+        }
         if stuck {
             self.close(Close::TOO_SLOW);
         } else if has_passed(heard, tick, limits.idle_after) {

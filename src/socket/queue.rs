@@ -55,8 +55,8 @@ impl Queue {
     }
 
     /// Whether a frame may go past the queue, straight to the socket.
-    pub(super) fn is_open(&self) -> bool {
-        self.frames.is_empty() && self.before_hold.is_none()
+    pub(super) fn lets_pass(&self, class: Class) -> bool {
+        !self.is_due() && (self.before_hold.is_none() || class == Class::Control)
     }
 
     /// Whether nothing waits.
@@ -74,12 +74,13 @@ impl Queue {
         self.before_hold.unwrap_or(self.frames.len())
     }
 
-    /// Adds a frame, of which `sent` bytes are written already; that is only possible when nothing else waits.
+    /// Adds a frame, of which `sent` bytes are written already; that is only possible for one that the
+    /// queue let pass.
     ///
     /// It is `Full` when `cap` bytes or more were waiting: so a frame larger than `cap` still passes, and the bound is
     /// the cap and one frame.
     pub(super) fn add(&mut self, frame: &Frame, sent: usize, class: Class, cap: usize) -> Added {
-        debug_assert!(sent == 0 || self.is_open(), "a half-written frame is the first");
+        debug_assert!(sent == 0 || self.lets_pass(class), "a half-written frame is the first");
         match class {
             Class::Control => return self.add_control(frame, sent),
             Class::Latest(_) => {
@@ -106,10 +107,6 @@ impl Queue {
     }
 
     fn add_control(&mut self, frame: &Frame, sent: usize) -> Added {
-        if sent > 0 {
-            self.append(frame, sent, Class::Control);
-            return Added::Queued;
-        }
         let first = usize::from(self.sent > 0);
         let ahead = self.frames.iter().skip(first).take_while(|waiting| waiting.class == Class::Control).count();
         let same = |waiting: &Waiting| waiting.frame.as_bytes()[0] == frame.as_bytes()[0];
@@ -118,7 +115,8 @@ impl Queue {
             return Added::Coalesced;
         }
         self.frames.insert(first + ahead, Waiting { frame: frame.clone(), class: Class::Control });
-        self.bytes += frame.len();
+        self.bytes += frame.len() - sent;
+        self.sent += sent; // none is when anything but a hold stands before it
         if let Some(due) = &mut self.before_hold {
             *due += 1;
         }
