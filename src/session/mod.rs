@@ -216,12 +216,20 @@ impl Sessions {
     ) {
         let mut bucket = Bucket::new(Instant::now());
         let (mut wrong_in_a_row, mut too_often) = (0, false);
-        while let Incoming::Text(text) = socket.next().await {
-            tally.frames += 1;
-            self.metrics.frames_received_total.inc();
-            let reply = match bucket.take(&self.frames, Instant::now()) {
-                Ok(()) => socket.while_writing(self.answer(room, user, actor, text)).await,
-                Err(wait) => {
+        loop {
+            let text = match socket.next().await {
+                Incoming::Text(text) => Some(text),
+                Incoming::Control => None, // a ping, a pong, a fragment: answered, but counted
+                Incoming::Binary(_) | Incoming::Closed(_) => return,
+            };
+            if text.is_some() {
+                tally.frames += 1;
+                self.metrics.frames_received_total.inc();
+            }
+            let reply = match (bucket.take(&self.frames, Instant::now()), text) {
+                (Ok(()), Some(text)) => socket.while_writing(self.answer(room, user, actor, text)).await,
+                (Ok(()), None) => continue,
+                (Err(wait), _) => {
                     self.metrics.limited_total.with_label_values(&["frames"]).inc();
                     too_often = wait.too_often;
                     Err(Refusal::after(Code::RateLimited, wait.after))
