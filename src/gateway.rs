@@ -31,8 +31,6 @@ use crate::store::{Settings, Store, Writer, WriterSettings};
 use crate::telemetry::{Health, Metrics};
 use crate::wire::event;
 
-/// Files that the gateway itself needs beside its clients' sockets: pools, listeners, log, and some air.
-const RESERVED_FILES: usize = 128;
 /// Handshakes that may be in progress at once.
 const HANDSHAKES: usize = 1_024;
 /// How long a handshake may take.
@@ -277,7 +275,7 @@ fn public_settings(config: &Config) -> PublicSettings {
         allowed_origins: config.auth.allowed_origins.clone(),
         trusted_proxies: config.auth.trusted_proxies.clone(),
         jwt_cookie: config.auth.jwt_cookie.clone(),
-        connections: config.limits.open_sockets(RESERVED_FILES),
+        connections: config.open_sockets(),
         connections_per_address: config.limits.connections_per_address,
         handshake_rate: config.limits.handshake_rate,
         handshakes_in_progress: HANDSHAKES,

@@ -114,7 +114,7 @@ fn modules_use_only_what_they_may() {
                 let may = |rule: &&str| path == **rule || path.starts_with(&format!("{rule}::"));
                 let fine = module == source.module
                     || EVERYWHERE.contains(&module)
-                    || allowed.iter().any(|rule| may(&rule))
+                    || allowed.iter().any(may)
                     || !path.contains("::") && !rules.contains_key(module);
                 if !fine {
                     wrong.push(format!(

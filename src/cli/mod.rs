@@ -2,15 +2,17 @@
 //!
 //! Owns what the program prints and its exit codes. Holds no logic that the gateway needs while it serves.
 
+mod check;
 mod config;
 pub mod out;
 mod serve;
+mod token;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Warning, environment};
+use crate::config::{Config, Invalid, Warning, environment};
 
 const ABOUT: &str = "Realtime chat gateway beside a Django application";
 
@@ -48,6 +50,10 @@ pub struct Cli {
 enum Command {
     /// Run the gateway until SIGTERM (the default)
     Serve,
+    /// Connect to everything the configuration names; say what is wrong and what to do about it
+    Check,
+    /// Mint connection tokens into Django's cache, for tests and load tests
+    Token(token::Arguments),
     /// Print the effective configuration with secrets masked
     Config(config::Arguments),
 }
@@ -95,22 +101,27 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
 pub async fn run(cli: Cli) -> Exit {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run().await,
+        Command::Check => check::run().await,
+        Command::Token(arguments) => token::run(arguments).await,
         Command::Config(arguments) => config::run(&arguments),
     }
 }
 
 /// Reads the configuration from the environment. What is wrong with it is said on standard error.
 fn configuration() -> Result<(Config, Vec<Warning>), Exit> {
-    Config::from(&environment()).map_err(|wrong| {
-        for error in &wrong.errors {
-            out::say(format_args!("error: {error}"));
-        }
-        for warning in &wrong.warnings {
-            out::say(format_args!("warning: {warning}"));
-        }
-        out::say("`community-gateway config --reference` lists every variable");
-        Exit::Configuration
-    })
+    Config::from(&environment()).map_err(|wrong| said(&wrong))
+}
+
+/// Says what is wrong with a configuration.
+fn said(wrong: &Invalid) -> Exit {
+    for error in &wrong.errors {
+        out::say(format_args!("error: {error}"));
+    }
+    for warning in &wrong.warnings {
+        out::say(format_args!("warning: {warning}"));
+    }
+    out::say("`community-gateway config --reference` lists every variable");
+    Exit::Configuration
 }
 
 /// Ends a command whose output is its purpose.

@@ -61,7 +61,7 @@ pub struct Limits {
     pub connects_per_minute: u32,
     /// Open sockets a client address, on this instance.
     pub connections_per_address: u32,
-    /// Open sockets in all, on this instance; `None` leaves it to `ulimit -n`. See [`Limits::open_sockets`].
+    /// Open sockets in all, on this instance; `None` leaves it to `ulimit -n`. See [`Config::open_sockets`](super::Config::open_sockets).
     pub connections: Option<usize>,
     /// New sockets a second, on this instance.
     pub handshake_rate: u32,
@@ -102,8 +102,7 @@ impl Limits {
 
     /// The most sockets that this process may have open: what was configured, else what `ulimit -n` leaves after the
     /// files that the gateway itself needs (`reserved`: its pools, listeners, log). `usize::MAX` when there is no limit.
-    #[must_use]
-    pub fn open_sockets(&self, reserved: usize) -> usize {
+    pub(super) fn open_sockets(&self, reserved: usize) -> usize {
         match self.connections {
             Some(0) => usize::MAX,
             Some(limit) => limit,

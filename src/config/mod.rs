@@ -112,11 +112,52 @@ impl Config {
         })
     }
 
+    /// The most sockets that this process may have open: what was configured, else what `ulimit -n` leaves after the
+    /// files that the gateway itself needs. `usize::MAX` when there is no limit.
+    #[must_use]
+    pub fn open_sockets(&self) -> usize {
+        self.limits.open_sockets(self.own_files())
+    }
+
+    /// Files that the gateway needs beside its clients' sockets: its pool, Redis, listeners, operators, the log, and some
+    /// air.
+    #[must_use]
+    pub fn own_files(&self) -> usize {
+        const OTHERS: usize = 118;
+        OTHERS + usize::try_from(self.database.pool).unwrap_or(0)
+    }
+
     /// Every variable with its value as it was read and where that came from; secrets are masked.
     #[must_use]
     pub fn settings(&self) -> &[Setting] {
         &self.settings
     }
+}
+
+impl Cache {
+    /// Reads only what is needed to reach the cache.
+    ///
+    /// # Errors
+    /// All that is wrong with it, at once.
+    pub fn alone(strings: &dyn Strings) -> Result<Self, Invalid> {
+        alone(strings, Self::read)
+    }
+}
+
+impl Database {
+    /// Reads only what is needed to reach Postgres.
+    ///
+    /// # Errors
+    /// All that is wrong with it, at once.
+    pub fn alone(strings: &dyn Strings) -> Result<Self, Invalid> {
+        alone(strings, Self::read)
+    }
+}
+
+fn alone<T>(strings: &dyn Strings, read: impl FnOnce(&mut Reader<'_>) -> Option<T>) -> Result<T, Invalid> {
+    let mut reader = Reader::new(strings);
+    let part = read(&mut reader);
+    part.ok_or(reader.problems)
 }
 
 /// Every declaration, in the order of the reference.

@@ -78,7 +78,7 @@ fn values_are_taken_from_their_variables() {
     assert_eq!(config.auth.allowed_origins, ["https://app.example", "http://localhost:3000"]);
     assert_eq!(config.auth.trusted_proxies.len(), 2);
     assert_eq!(config.limits.messages_per_minute, 0);
-    assert_eq!(config.limits.open_sockets(100), 500);
+    assert_eq!(config.open_sockets(), 500);
     assert_eq!(config.heartbeat.ping, Duration::from_millis(500));
     assert_eq!(config.log.format, LogFormat::Text);
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::Request;
 use hyper::body::Body;
@@ -10,19 +11,18 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::{Answer, Refused};
-use super::limits::{AddressGuard, Addresses, HandshakeRate};
 use super::path::SocketPath;
 use super::public::PublicSettings;
 use super::{credentials, forwarded, upgrade};
+use crate::access::admission::{Addresses, FromAddress, HandshakeRate};
 use crate::identity::Credentials;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
 
 /// What one socket occupies: a place among the open sockets, and among those of its address. Given back on drop.
-#[derive(Debug)]
 pub struct Guard {
     _socket: OwnedSemaphorePermit,
-    _address: AddressGuard,
+    _address: FromAddress,
     metrics: Arc<Metrics>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Admitted {
 pub(super) struct Door {
     settings: PublicSettings,
     sockets: Arc<Semaphore>,
-    addresses: Arc<Addresses>,
+    addresses: Addresses,
     rate: HandshakeRate,
     pub metrics: Arc<Metrics>,
 }
@@ -64,8 +64,8 @@ impl Door {
     pub fn new(settings: PublicSettings, metrics: Arc<Metrics>) -> Self {
         Self {
             sockets: Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS))),
-            addresses: Arc::new(Addresses::new(settings.connections_per_address)),
-            rate: HandshakeRate::new(settings.handshake_rate),
+            addresses: Addresses::new(settings.connections_per_address, Arc::clone(&metrics)),
+            rate: HandshakeRate::new(settings.handshake_rate, Arc::clone(&metrics)),
             settings,
             metrics,
         }
@@ -118,11 +118,10 @@ impl Door {
     }
 
     fn reserve(&self, address: IpAddr) -> Result<Guard, Refused> {
-        let of_address = self.addresses.try_enter(forwarded::counted(address)).ok_or(Refused::AddressFull)?;
+        let of_address = self.addresses.enter(forwarded::counted(address)).ok_or(Refused::AddressFull)?;
         let socket = Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| Refused::SocketsFull)?;
-        if !self.rate.try_take() {
-            return Err(Refused::Busy);
-        }
+        // Not the exact wait: with that, all who were turned away now would be back at the same time.
+        self.rate.take(Instant::now()).map_err(|_| Refused::Busy)?;
         self.metrics.sockets_open.inc();
         Ok(Guard { _socket: socket, _address: of_address, metrics: Arc::clone(&self.metrics) })
     }

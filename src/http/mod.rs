@@ -9,7 +9,6 @@ mod answer;
 mod credentials;
 mod door;
 mod forwarded;
-mod limits;
 pub mod ops;
 mod path;
 pub mod public;

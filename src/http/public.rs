@@ -30,7 +30,6 @@ const SMALLEST_HEAD: usize = 8 * 1024;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A connection that was answered with 101. Nobody has looked at its credentials yet.
-#[derive(Debug)]
 pub struct Arrival {
     /// The connection, out of HTTP's hands.
     pub stream: TcpStream,
@@ -48,6 +47,14 @@ pub struct Arrival {
     pub upgraded_at: Instant,
 }
 
+/// Says what is asked for, and not by whom.
+impl fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut arrival = f.debug_struct("Arrival");
+        arrival.field("path", &self.path).field("credentials", &self.credentials).finish_non_exhaustive()
+    }
+}
+
 /// What the public listener must know. A count or a rate of 0 is off, except where noted.
 #[derive(Clone, Debug)]
 pub struct PublicSettings {
@@ -57,7 +64,7 @@ pub struct PublicSettings {
     pub trusted_proxies: Vec<Network>,
     /// Name of the cookie that holds a JWT.
     pub jwt_cookie: String,
-    /// Most open sockets, as [`crate::config::Limits::open_sockets`] gives it: here 0 is none. Handshakes in progress
+    /// Most open sockets, as [`crate::config::Config::open_sockets`] gives it: here 0 is none. Handshakes in progress
     /// come on top, so their number belongs into what is reserved there.
     pub connections: usize,
     /// Most open sockets of one client address.

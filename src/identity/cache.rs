@@ -50,7 +50,7 @@ pub enum CacheError {
 /// Django's cache. Cloning is cheap and shares the connection.
 #[derive(Clone)]
 pub struct DjangoCache {
-    client: Client,
+    pub(super) client: Client,
     prefix: String,
     version: String,
 }
@@ -107,12 +107,12 @@ impl DjangoCache {
         self.client.getdel(self.key(&keyspace::connection_token(token))).await.map_err(CacheError::Command)
     }
 
-    /// Puts a token's value into the cache, as Django does, for [`keyspace::CONNECTION_TOKEN_SECONDS`].
+    /// Puts a token's value into the cache, as Django does, which keeps it for [`keyspace::CONNECTION_TOKEN_SECONDS`].
     ///
     /// # Errors
     /// When the cache does not answer.
-    pub async fn put_token(&self, token: &str, value: Vec<u8>) -> Result<(), CacheError> {
-        let expiry = Expiration::EX(keyspace::CONNECTION_TOKEN_SECONDS);
+    pub async fn put_token(&self, token: &str, value: Vec<u8>, seconds: i64) -> Result<(), CacheError> {
+        let expiry = Expiration::EX(seconds);
         self.set(&keyspace::connection_token(token), value, expiry, None).await.map(|_| ())
     }
 
@@ -176,7 +176,7 @@ impl DjangoCache {
         Ok(reply.is_some())
     }
 
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         keyspace::cache_key(&self.prefix, &self.version, name)
     }
 }

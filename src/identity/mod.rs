@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod cached;
+pub mod check;
 pub mod jwt;
 mod login;
 pub mod pickle;

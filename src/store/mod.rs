@@ -9,6 +9,7 @@ mod flight;
 mod history;
 mod link;
 mod row;
+pub mod schema;
 mod settings;
 mod sql;
 mod writer;

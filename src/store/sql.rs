@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 /// Every statement, ready for use.
 pub(super) struct Sql {
+    pub user_table: Box<str>,
     pub account: Arc<str>,
     pub admission: Arc<str>,
     pub people: Arc<str>,
@@ -68,14 +69,18 @@ const MESSAGE: &str = "m.id, m.room_id, m.thread_id, a.id, a.username, NULLIF(a.
 
 impl Sql {
     pub(super) fn new(user_table: &str) -> Self {
+        // OFFSET 0 keeps these a look-up by key for each message of the page, whatever the planner thinks of the tables.
         let neighbours = format!(
-            "LEFT JOIN \"{user_table}\" a ON a.id = m.author_id
-             LEFT JOIN community_message p ON p.id = m.reply_to_id AND p.room_id = m.room_id AND NOT p.is_hidden
-             LEFT JOIN \"{user_table}\" b ON b.id = p.author_id"
+            "LEFT JOIN LATERAL (SELECT id, username, avatar_url FROM \"{user_table}\"
+                                 WHERE id = m.author_id OFFSET 0) a ON true
+             LEFT JOIN LATERAL (SELECT id, author_id, content FROM community_message
+                                 WHERE id = m.reply_to_id AND room_id = m.room_id AND NOT is_hidden OFFSET 0) p ON true
+             LEFT JOIN LATERAL (SELECT id, username FROM \"{user_table}\" WHERE id = p.author_id OFFSET 0) b ON true"
         );
         // The order of Django's index (room_id, created_at DESC, id): time first, and among equals the id.
         let newest_first = "ORDER BY m.created_at DESC, m.id";
         Self {
+            user_table: user_table.into(),
             account: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = $1").into(),
             people: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = ANY($1)").into(),
             admission: format!(

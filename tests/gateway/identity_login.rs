@@ -36,7 +36,7 @@ async fn django(server: &RedisServer) -> MultiplexedConnection {
 
 async fn fresh_token(cache: &DjangoCache, user: UserId) -> String {
     let (token, value) = token::mint(user, "ada", NOW, Format::Django).unwrap();
-    cache.put_token(&token, value).await.unwrap();
+    cache.put_token(&token, value, 60).await.unwrap();
     token
 }
 
@@ -80,7 +80,7 @@ async fn a_minted_token_of_either_format_lets_its_user_in_once_and_expires_in_a_
         let (token, value) = token::mint(ADA, "ada", NOW, format).unwrap();
         assert_eq!(token.len(), 43);
         assert!(token::is_plausible(&token));
-        login.cache().put_token(&token, value).await.unwrap();
+        login.cache().put_token(&token, value, 60).await.unwrap();
         let ttl: i64 = django.ttl(format!("allthrive:1:ws_conn_token:{token}")).await.unwrap();
         assert!((55..=60).contains(&ttl), "{ttl}");
 

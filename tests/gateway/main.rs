@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod cli_check;
+mod cli_config;
+mod cli_run;
+mod cli_token;
 mod harness;
 mod http_limits;
 mod http_ops;
@@ -13,6 +17,7 @@ mod rooms;
 mod schema;
 mod store_commit;
 mod store_fixture;
+mod store_plans;
 mod store_reads;
 mod store_writer;
 #[path = "../support/mod.rs"]

@@ -123,6 +123,7 @@ impl Store {
         let begin = sql::begin(&rooms, lock_wait.as_millis(), self.inner.statement_timeout.as_millis());
         let limit = lock_wait + self.statement();
 
+        let started = Instant::now();
         let mut link = self.link().await?;
         let mut locked = link.command(begin.clone(), limit).await;
         if locked.as_ref().is_err_and(|error| matches!(error, sqlx::Error::Io(_))) {
@@ -134,7 +135,10 @@ impl Store {
             Err(error) => Err(error.into()),
         };
         match &result {
-            Ok(_) => link.give_back(),
+            Ok(_) => {
+                link.give_back();
+                self.inner.metrics.write_seconds.observe(started.elapsed().as_secs_f64());
+            }
             Err(Failed { fault: Fault::Down(_) | Fault::Unknown(_), .. }) => drop(link), // closes it
             Err(_) => {
                 if link.command("ROLLBACK".to_owned(), self.statement()).await.is_ok() {
@@ -152,7 +156,6 @@ impl Store {
         drafts: &[&Draft],
         outlet: &O,
     ) -> Result<Verdicts, Failed> {
-        let started = Instant::now();
         let rows = link.rows(&self.inner.sql.write, pack(drafts)?, self.statement()).await?;
         let mut placed = rows.iter().map(Placed::read).collect::<Result<Vec<_>, _>>()?;
         if placed.len() != drafts.len() {
@@ -175,7 +178,6 @@ impl Store {
         number(drafts, &mut placed, &places);
 
         let commit = link.command("COMMIT".to_owned(), self.statement()).await;
-        self.inner.metrics.write_seconds.observe(started.elapsed().as_secs_f64());
         let accepted = drafts.iter().zip(&placed).filter(|(_, row)| row.verdict.is_ok());
         let ids: Vec<Uuid> = accepted.map(|(draft, _)| draft.id.0).collect();
         let verdicts: Verdicts = placed.into_iter().map(Placed::verdict).collect();

@@ -226,7 +226,9 @@ impl<T: Send + 'static> Writer<T> {
         })
     }
 
-    /// Ends the lanes once they have written what is queued. Whoever sends afterwards is refused.
+    /// Ends the lanes once they have written and published what is queued. Whoever sends afterwards is refused.
+    ///
+    /// To be called after shutdown has begun and the sessions are gone: a lane that ends before counts as a crash.
     pub fn close(&self) {
         self.closing.cancel();
     }

@@ -1,0 +1,287 @@
+//! `check`: could this configuration serve? One line for each finding, with what to do about it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Exit, configuration, out};
+use crate::bus;
+use crate::config::{Config, open_files_limit};
+use crate::identity;
+use crate::store::{self, Store};
+use crate::telemetry::Metrics;
+
+/// Clocks that differ by more than this, in microseconds, are worth a word.
+const SKEW: i64 = 1_000_000;
+
+/// Shorter keys do not carry HS256, in bytes.
+const SHORT_KEY: usize = 32;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    Hint,
+    Wrong,
+}
+
+#[derive(Debug)]
+struct Finding {
+    verdict: Verdict,
+    text: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Fine => "ok",
+            Verdict::Hint => "hint",
+            Verdict::Wrong => "WRONG",
+        };
+        write!(f, "{verdict:<6}{}", self.text)
+    }
+}
+
+fn fine(text: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Fine, text: text.into() }
+}
+
+fn hint(text: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Hint, text: text.into() }
+}
+
+fn wrong(text: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Wrong, text: text.into() }
+}
+
+pub(super) async fn run() -> Exit {
+    let (config, warnings) = match configuration() {
+        Ok(read) => read,
+        Err(exit) => return exit,
+    };
+    let mut findings = vec![fine("configuration: can be read")];
+    findings.extend(warnings.iter().map(|warning| hint(format!("configuration: {warning}"))));
+    findings.extend(on_paper(&config));
+    let (postgres, realtime, cache) = tokio::join!(postgres(&config), realtime(&config), cache(&config));
+    findings.extend(postgres.into_iter().chain(realtime).chain(cache));
+
+    let fit = findings.iter().all(|finding| finding.verdict != Verdict::Wrong);
+    let verdict = if fit { "this configuration could serve" } else { "this configuration could not serve" };
+    let lines = findings.iter().map(ToString::to_string).chain([verdict.to_owned()]);
+    match super::printed(out::lines(lines)) {
+        Exit::Done if !fit => Exit::NotFit,
+        exit => exit,
+    }
+}
+
+/// What can be told without connecting to anything.
+fn on_paper(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if config.auth.allowed_origins.is_empty() {
+        findings.push(hint("origins: CORS_ALLOWED_ORIGINS is empty, so no browser gets in; set it as for Django"));
+    }
+    if config.auth.secret_key.expose().len() < SHORT_KEY {
+        findings.push(hint(format!(
+            "SECRET_KEY: is shorter than {SHORT_KEY} bytes, so JWTs can be guessed; is it really Django's?"
+        )));
+    }
+    if config.redis.url == config.cache.url {
+        findings.push(hint(
+            "redis: GATEWAY_REDIS_URL and GATEWAY_CACHE_URL are one database, which Django's cache.clear() empties; \
+             give the gateway its own",
+        ));
+    }
+    findings.push(files(config, open_files_limit()));
+    findings
+}
+
+fn files(config: &Config, limit: Option<usize>) -> Finding {
+    let Some(limit) = limit else { return fine("files: no limit on open files") };
+    let needed = config.limits.connections.unwrap_or(0).saturating_add(config.own_files());
+    if needed > limit {
+        let text = format!(
+            "files: GATEWAY_LIMIT_CONNECTIONS needs {needed} open files, ulimit -n is {limit}; raise it \
+             (LimitNOFILE= in systemd, --ulimit nofile= in Docker) or lower the variable"
+        );
+        return hint(text);
+    }
+    match config.open_sockets() {
+        usize::MAX => fine(format!("files: no limit on sockets was set, ulimit -n is {limit}")),
+        sockets => fine(format!("files: room for {sockets} sockets (ulimit -n is {limit})")),
+    }
+}
+
+async fn postgres(config: &Config) -> Vec<Finding> {
+    let place = config.database.url.masked_url();
+    match examine_postgres(config).await {
+        Ok(found) => postgres_findings(&place, &found),
+        Err(why) => vec![wrong(format!("postgres: {place}: {why}; start it, or correct DATABASE_URL"))],
+    }
+}
+
+async fn examine_postgres(config: &Config) -> Result<store::schema::Findings, String> {
+    let metrics = Metrics::new().map_err(|error| error.to_string())?;
+    let settings = store::Settings {
+        pool: 2,
+        pgbouncer: config.database.pgbouncer,
+        user_table: config.database.user_table.clone(),
+        ..store::Settings::new(config.database.url.expose())
+    };
+    let store = Store::connect(settings, Arc::new(metrics)).await.map_err(|error| error.to_string())?;
+    let found = store.examine().await.map_err(|error| error.to_string());
+    store.close().await;
+    found
+}
+
+fn postgres_findings(place: &str, found: &store::schema::Findings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if found.major < store::schema::OLDEST {
+        let oldest = store::schema::OLDEST;
+        findings.push(wrong(format!("postgres: is version {}; the gateway needs {oldest} or newer", found.version)));
+    }
+    if found.read_only {
+        findings.push(wrong("postgres: takes no writes (a standby, or read-only); name the primary in DATABASE_URL"));
+    }
+    findings.extend(found.missing.iter().map(|missing| {
+        wrong(format!(
+            "postgres: {missing}; is this Django's database, are its migrations applied, is GATEWAY_USER_TABLE right?"
+        ))
+    }));
+    if findings.is_empty() {
+        findings.push(fine(format!("postgres: {place}, version {}, has all that is used", found.version)));
+    }
+    findings.extend(skew("postgres", found.clock_skew));
+    findings
+}
+
+async fn realtime(config: &Config) -> Vec<Finding> {
+    let place = config.redis.url.masked_url();
+    match bus::check::examine(config.redis.url.expose()).await {
+        Ok(report) => realtime_findings(&place, &report),
+        Err(error) => vec![wrong(format!("redis: {place}: {error}; start it, or correct GATEWAY_REDIS_URL"))],
+    }
+}
+
+fn realtime_findings(place: &str, report: &bus::check::Report) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !report.is_new_enough() {
+        let (major, minor) = bus::check::OLDEST;
+        let version = &report.version;
+        findings.push(wrong(format!("redis: is version {version}; the gateway needs {major}.{minor} or newer")));
+    }
+    if !report.writable {
+        findings.push(wrong("redis: takes no writes (a replica, or full); name the primary in GATEWAY_REDIS_URL"));
+    }
+    if !report.delivers {
+        findings.push(wrong("redis: a published message did not come back; is a proxy without pub/sub in between?"));
+    }
+    if findings.is_empty() {
+        findings.push(fine(format!("redis: {place}, version {}, writes and delivers", report.version)));
+    }
+    if let Some(policy) = &report.evicts {
+        findings.push(hint(format!(
+            "redis: maxmemory-policy is {policy}, which may drop presence and limits; use noeviction"
+        )));
+    }
+    findings.extend(skew("redis", report.clock_skew));
+    findings
+}
+
+async fn cache(config: &Config) -> Vec<Finding> {
+    let (prefix, version) = (&config.cache.prefix, &config.cache.version);
+    let place = config.cache.url.masked_url();
+    let report = match examine_cache(config).await {
+        Ok(report) => report,
+        Err(error) => return vec![wrong(format!("cache: {place}: {error}; start it, or correct GATEWAY_CACHE_URL"))],
+    };
+    let mut findings = Vec::new();
+    if let Err(why) = &report.getdel {
+        findings.push(wrong(format!("cache: refuses GETDEL ({why}); the gateway needs Redis 6.2 or newer")));
+    }
+    if findings.is_empty() {
+        findings.push(fine(format!("cache: {place}, answers")));
+    }
+    if report.keys > 0 && !report.has_prefix {
+        findings.push(hint(format!(
+            "cache: has {} keys, none of those looked at begins with {prefix}:{version}: ; compare GATEWAY_CACHE_PREFIX \
+             and GATEWAY_CACHE_VERSION with KEY_PREFIX and VERSION in Django's settings",
+            report.keys
+        )));
+    }
+    findings
+}
+
+async fn examine_cache(config: &Config) -> Result<identity::check::Report, identity::CacheError> {
+    let (prefix, version) = (&config.cache.prefix, &config.cache.version);
+    let cache = identity::DjangoCache::connect(config.cache.url.expose(), prefix, version).await?;
+    let report = cache.examine().await;
+    cache.close().await;
+    report
+}
+
+fn skew(place: &str, micros: i64) -> Option<Finding> {
+    let seconds = micros as f64 / 1e6;
+    (micros.abs() > SKEW).then(|| {
+        hint(format!("{place}: its clock differs from ours by {seconds:+.1} s; run a time service (NTP) on both"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        let least =
+            [("DATABASE_URL", "postgres://db/app"), ("SECRET_KEY", "a-key-that-is-long-enough-for-every-purpose")];
+        let all: std::collections::BTreeMap<String, String> =
+            least.iter().chain(pairs).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Config::from(&all).expect("a configuration").0
+    }
+
+    fn redis(version: &str) -> bus::check::Report {
+        let version = version.to_owned();
+        bus::check::Report { version, writable: true, evicts: None, delivers: true, clock_skew: 0 }
+    }
+
+    fn wrongs(findings: &[Finding]) -> usize {
+        findings.iter().filter(|finding| finding.verdict == Verdict::Wrong).count()
+    }
+
+    #[test]
+    fn too_few_files_are_a_hint() {
+        assert_eq!(files(&config(&[("GATEWAY_LIMIT_CONNECTIONS", "50000")]), Some(1024)).verdict, Verdict::Hint);
+        assert_eq!(files(&config(&[("GATEWAY_LIMIT_CONNECTIONS", "500")]), Some(1024)).verdict, Verdict::Fine);
+        assert_eq!(files(&config(&[]), None).verdict, Verdict::Fine);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_wrong_and_the_rest_a_hint() {
+        assert_eq!(wrongs(&realtime_findings("redis://a", &redis("7.0.15"))), 0);
+        let bad = bus::check::Report { writable: false, delivers: false, ..redis("6.0.1") };
+        assert_eq!(wrongs(&realtime_findings("redis://a", &bad)), 3);
+        let odd = bus::check::Report { evicts: Some("allkeys-lru".to_owned()), clock_skew: -2_500_000, ..redis("7.0") };
+        let findings = realtime_findings("redis://a", &odd);
+        assert_eq!((wrongs(&findings), findings.len()), (0, 3));
+        assert!(findings[2].text.contains("-2.5 s"), "{findings:?}");
+
+        let old = store::schema::Findings {
+            version: "12.1".to_owned(),
+            major: 12,
+            read_only: true,
+            clock_skew: 0,
+            missing: vec!["relation \"community_room\" does not exist".to_owned()],
+        };
+        assert_eq!(wrongs(&postgres_findings("postgres://a", &old)), 3);
+    }
+
+    #[test]
+    fn a_configuration_is_looked_at_on_paper() {
+        let texts = |pairs: &[(&str, &str)]| {
+            on_paper(&config(pairs)).into_iter().map(|finding| finding.to_string()).collect::<Vec<_>>().join("\n")
+        };
+        let poor = texts(&[("SECRET_KEY", "short"), ("CACHE_URL", "redis://127.0.0.1:6379/3")]);
+        for word in ["origins", "SECRET_KEY", "one database"] {
+            assert!(poor.contains(word), "{word}: {poor}");
+        }
+        let good = texts(&[("CORS_ALLOWED_ORIGINS", "https://app.example")]);
+        assert!(good.lines().all(|line| line.starts_with("ok") || line.contains("files:")), "{good}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Is this Django's database, and can the gateway work with it: the questions of `check`.
+//!
+//! Every statement of the gateway is prepared, not run: Postgres itself then names the table, column or function that
+//! is missing, and no second list of columns can go stale. Nothing is changed.
+
+use std::sync::Arc;
+
+use sqlx::postgres::PgArguments;
+
+use super::row::Columns;
+use super::{READ, Store, StoreError, arguments, queries};
+use crate::domain::Micros;
+
+/// The oldest Postgres that has the functions we use (`pg_xact_status`, `xid8`): 13.
+pub const OLDEST: i32 = 13;
+
+/// What the gateway does with which table, beyond reading it.
+const WRITES: [(&str, &str); 5] = [
+    ("community_message", "INSERT"),
+    ("community_room", "UPDATE"),
+    ("community_roommembership", "UPDATE"),
+    ("community_directmessagethread", "UPDATE"),
+    ("community_thread", "UPDATE"),
+];
+
+/// The columns that the gateway gives a new message; the insert in `sql` has the same list, as a test makes sure.
+const GIVEN: &str = "id, room_id, thread_id, author_id, reply_to_id, content, message_type, attachments, embeds, \
+                     mentions, reaction_counts, is_edited, edited_at, is_flagged, is_hidden, is_pinned, created_at, \
+                     updated_at";
+
+/// What was found out about a database that answers.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// `server_version`, as Postgres tells it.
+    pub version: String,
+    /// Its first part.
+    pub major: i32,
+    /// The server takes no writes: a standby, or set read-only.
+    pub read_only: bool,
+    /// Its clock minus ours, in microseconds.
+    pub clock_skew: i64,
+    /// What is missing or not allowed, in words; empty when all is there.
+    pub missing: Vec<String>,
+}
+
+impl Store {
+    /// Looks whether the database has all that the gateway uses.
+    ///
+    /// # Errors
+    /// When Postgres does not answer; what it lacks is no error but a finding.
+    pub async fn examine(&self) -> Result<Findings, StoreError> {
+        let before = Micros::now().0;
+        let facts = "SELECT current_setting('server_version'), current_setting('server_version_num')::int / 10000, \
+                     pg_is_in_recovery() OR current_setting('transaction_read_only')::bool, \
+                     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        let rows = self.read_once(&facts.into(), PgArguments::default()).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Unreadable("no row of facts".to_owned()))?;
+        let mut columns = Columns::of(row);
+        let (version, major, read_only) = (columns.take()?, columns.take()?, columns.take()?);
+        let clock: i64 = columns.take()?;
+        let clock_skew = clock - i64::midpoint(before, Micros::now().0);
+        let mut missing = self.refused_statements().await?;
+        if missing.is_empty() {
+            missing.extend(self.forbidden_writes().await?);
+            missing.extend(self.unknown_columns().await?);
+        }
+        Ok(Findings { version, major, read_only, clock_skew, missing })
+    }
+
+    /// Prepares every statement and collects what Postgres says against it.
+    async fn refused_statements(&self) -> Result<Vec<String>, StoreError> {
+        let mut refused = Vec::new();
+        for query in queries(&self.inner.sql.user_table) {
+            let sql = &query.sql;
+            let command = format!("PREPARE community_check AS {sql}; DEALLOCATE community_check");
+            let mut link = self.link().await?;
+            match link.command(command, READ).await.map_err(StoreError::from) {
+                Ok(()) => link.give_back(),
+                Err(StoreError::Refused(refusal)) => {
+                    if !refused.contains(&refusal.about) {
+                        refused.push(refusal.about);
+                    }
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Writes that this database user may not do.
+    async fn forbidden_writes(&self) -> Result<Vec<String>, StoreError> {
+        let (tables, rights): (Vec<&str>, Vec<&str>) = WRITES.into_iter().unzip();
+        let sql: Arc<str> = "SELECT current_user || ' may not ' || w.right || ' ' || w.table \
+                             FROM unnest($1::text[], $2::text[]) AS w(\"table\", \"right\") \
+                             WHERE NOT has_table_privilege(w.table, w.right)"
+            .into();
+        self.texts(&sql, arguments!(tables, rights)?).await
+    }
+
+    /// Columns of a message that must be given and that this version of the gateway does not know.
+    async fn unknown_columns(&self) -> Result<Vec<String>, StoreError> {
+        let given: Vec<&str> = GIVEN.split(", ").collect();
+        let sql: Arc<str> =
+            "SELECT 'community_message.' || attname || ' must be given, and this version does not know it' \
+                             FROM pg_attribute WHERE attrelid = 'community_message'::regclass AND attnum > 0 \
+                             AND NOT attisdropped AND attnotnull AND NOT atthasdef AND attidentity = '' \
+                             AND attname <> ALL ($1::text[]) ORDER BY attnum"
+                .into();
+        self.texts(&sql, arguments!(given)?).await
+    }
+
+    async fn texts(&self, sql: &Arc<str>, arguments: PgArguments) -> Result<Vec<String>, StoreError> {
+        self.read_once(sql, arguments).await?.iter().map(|row| Columns::of(row).take()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_insert_gives_the_columns_that_are_checked() {
+        let write = queries("users_user").into_iter().find(|query| query.name == "write").expect("there is one");
+        let words: Vec<&str> = write.sql.split_whitespace().collect();
+        assert!(words.join(" ").contains(&format!("INSERT INTO community_message ({GIVEN})")));
+    }
+}

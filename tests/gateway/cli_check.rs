@@ -1,0 +1,117 @@
+//! `check`.
+
+use crate::cli_run::{Ended, LEAST, run};
+use crate::support::Stack;
+
+/// A configuration that lacks nothing, on a stack of the test's own.
+async fn check(stack: &Stack, more: &[(&str, &str)]) -> Ended {
+    let (database, realtime, cache) = (stack.database_url(), stack.redis_server().url(3), stack.redis_server().url(2));
+    let mut env = vec![
+        ("DATABASE_URL", database.as_str()),
+        ("GATEWAY_REDIS_URL", realtime.as_str()),
+        ("GATEWAY_CACHE_URL", cache.as_str()),
+        ("SECRET_KEY", "a-key-that-is-long-enough-for-every-purpose"),
+        ("CORS_ALLOWED_ORIGINS", "https://app.example"),
+    ];
+    env.retain(|(name, _)| more.iter().all(|(other, _)| other != name));
+    env.extend(more);
+    run(&["check"], &env).await
+}
+
+/// The lines that begin with a verdict.
+fn lines<'a>(ended: &'a Ended, verdict: &str) -> Vec<&'a str> {
+    ended.out.lines().filter(|line| line.split(' ').next() == Some(verdict)).collect()
+}
+
+#[tokio::test]
+async fn all_is_well() {
+    let stack = Stack::start().await;
+    let ended = check(&stack, &[]).await;
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{}", ended.out);
+    assert_eq!(lines(&ended, "WRONG"), [""; 0], "{}", ended.out);
+    for part in ["configuration", "postgres", "redis", "cache"] {
+        let fine = lines(&ended, "ok").into_iter().any(|line| line.contains(&format!("{part}: ")));
+        assert!(fine, "{part}: {}", ended.out);
+    }
+    assert!(ended.out.ends_with("this configuration could serve\n"), "{}", ended.out);
+    let left: i64 = redis::cmd("DBSIZE").query_async(&mut stack.cache().await).await.unwrap();
+    assert_eq!(left, 0, "it leaves nothing in Django's cache");
+}
+
+#[tokio::test]
+async fn everything_unreachable_is_named_with_what_to_do() {
+    let mut env = LEAST.to_vec();
+    env.push(("GATEWAY_REDIS_URL", "redis://:hunter2@127.0.0.1:1/3"));
+    env.push(("GATEWAY_CACHE_URL", "redis://:hunter2@127.0.0.1:1/2"));
+    let ended = run(&["check"], &env).await;
+    assert_eq!(ended.code, 1, "{}", ended.out);
+    let wrong = lines(&ended, "WRONG");
+    assert_eq!(wrong.len(), 3, "{}", ended.out);
+    for (line, variable) in wrong.into_iter().zip(["DATABASE_URL", "GATEWAY_REDIS_URL", "GATEWAY_CACHE_URL"]) {
+        assert!(line.contains(&format!("start it, or correct {variable}")), "{line}");
+    }
+    assert_eq!(lines(&ended, "hint").len(), 2, "no origins, a short key: {}", ended.out);
+    assert!(!ended.out.contains("hunter2"), "{}", ended.out);
+    assert!(ended.out.ends_with("this configuration could not serve\n"), "{}", ended.out);
+}
+
+#[tokio::test]
+async fn what_the_database_lacks_is_named() {
+    let stack = Stack::start().await;
+    for change in [
+        "ALTER TABLE community_room RENAME COLUMN message_count TO messages",
+        "ALTER TABLE thrive_circle_circlemembership RENAME TO gone",
+    ] {
+        sqlx::query(change).execute(stack.db()).await.unwrap();
+    }
+    let ended = check(&stack, &[]).await;
+    assert_eq!(ended.code, 1, "{}", ended.out);
+    let wrong = lines(&ended, "WRONG").join("\n");
+    for name in ["message_count", "thrive_circle_circlemembership"] {
+        assert!(wrong.contains(name), "{name}: {}", ended.out);
+    }
+    let elsewhere = check(&stack, &[("GATEWAY_USER_TABLE", "auth_user")]).await;
+    assert!(lines(&elsewhere, "WRONG").join("\n").contains("\"auth_user\" does not exist"), "{}", elsewhere.out);
+}
+
+#[tokio::test]
+async fn a_column_that_must_be_given_and_is_not_known_is_named() {
+    let stack = Stack::start().await;
+    sqlx::query("ALTER TABLE community_message ADD COLUMN mood text NOT NULL").execute(stack.db()).await.unwrap();
+    let ended = check(&stack, &[]).await;
+    assert_eq!(ended.code, 1, "{}", ended.out);
+    assert!(lines(&ended, "WRONG")[0].contains("community_message.mood must be given"), "{}", ended.out);
+}
+
+#[tokio::test]
+async fn a_cache_with_other_prefixes_is_a_hint() {
+    let stack = Stack::start().await;
+    let mut cache = stack.cache().await;
+    redis::cmd("SET").arg("myapp:1:session").arg(1).exec_async(&mut cache).await.unwrap();
+    let ended = check(&stack, &[]).await;
+    assert_eq!(ended.code, 0, "{}", ended.out);
+    assert!(lines(&ended, "hint")[0].contains("GATEWAY_CACHE_PREFIX"), "{}", ended.out);
+    let right = check(&stack, &[("GATEWAY_CACHE_PREFIX", "myapp")]).await;
+    assert_eq!(lines(&right, "hint"), [""; 0], "{}", right.out);
+}
+
+#[tokio::test]
+async fn a_redis_that_may_not_be_written_is_wrong() {
+    let stack = Stack::start().await;
+    let mut redis = stack.redis().await;
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec_async(&mut redis).await.unwrap();
+    let ended = check(&stack, &[]).await;
+    assert_eq!(ended.code, 1, "{}", ended.out);
+    assert!(lines(&ended, "WRONG")[0].contains("redis: takes no writes"), "{}", ended.out);
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_is_a_hint() {
+    let stack = Stack::start().await;
+    let mut redis = stack.redis().await;
+    let policy = ["SET", "maxmemory-policy", "allkeys-lru"];
+    redis::cmd("CONFIG").arg(&policy).exec_async(&mut redis).await.unwrap();
+    let ended = check(&stack, &[]).await;
+    assert_eq!(ended.code, 0, "{}", ended.out);
+    assert!(lines(&ended, "hint")[0].contains("maxmemory-policy is allkeys-lru"), "{}", ended.out);
+}

@@ -1,0 +1,112 @@
+//! The plans Postgres makes of every statement of the store, on tables with rows in them.
+//!
+//! `cargo test --test gateway store_plans -- --nocapture` prints them.
+
+use community_gateway::store::queries;
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use crate::support::{RoomSpec, Stack};
+
+const ROOMS: i32 = 50;
+const MESSAGES: i32 = 20_000;
+const USERS: i32 = 5_000;
+
+/// 50 rooms, 20,000 messages, half of them in one room, 5,000 users, a tenth of them members; some replies, some hidden.
+/// Returns the large room and a message from its middle.
+async fn fill(stack: &Stack) -> (Uuid, Uuid) {
+    for _ in 0..ROOMS {
+        stack.room(RoomSpec::default()).await;
+    }
+    let statements = [
+        "INSERT INTO users_user (is_superuser, username, first_name, last_name, is_staff, is_active, date_joined, email, \
+             role, avatar_url, tier) \
+         SELECT false, 'user' || n, '', '', false, true, now(), n || '@example.org', 'explorer', NULL, 'seedling' \
+           FROM generate_series(1, $1) n",
+        "INSERT INTO community_roommembership (id, room_id, user_id, role, trust_score, messages_sent, warnings_count, \
+             notifications_enabled, notification_level, is_active, joined_at, updated_at) \
+         SELECT gen_random_uuid(), r.id, u.id, 'member', 0, 0, 0, true, 'all', true, now(), now() \
+           FROM community_room r, users_user u WHERE u.id % 10 = $1 % 10",
+        "INSERT INTO community_message (id, content, message_type, attachments, embeds, mentions, reaction_counts, \
+             is_edited, is_flagged, is_hidden, is_pinned, author_id, room_id, created_at, updated_at) \
+         SELECT gen_random_uuid(), 'message ' || n, 'text', '[]', '[]', '[]', '{}', false, false, n % 97 = 0, false, \
+                1 + n % 5000, (SELECT array_agg(id) FROM community_room)[1 + (n % 2) * (n / 2 % 50)], \
+                now() - make_interval(secs => $1 - n), now() \
+           FROM generate_series(1, $1) n",
+    ];
+    for (statement, count) in statements.into_iter().zip([USERS, 0, MESSAGES]) {
+        sqlx::query(statement).bind(count).execute(stack.db()).await.unwrap();
+    }
+    sqlx::query(
+        "UPDATE community_message m SET reply_to_id = (SELECT id FROM community_message o WHERE o.room_id = m.room_id \
+             ORDER BY created_at LIMIT 1) WHERE created_at > now() - interval '1 hour'",
+    )
+    .execute(stack.db())
+    .await
+    .unwrap();
+    sqlx::query("VACUUM ANALYZE").execute(stack.db()).await.unwrap();
+    let middle = "SELECT room_id, id FROM community_message WHERE room_id = \
+                  (SELECT room_id FROM community_message GROUP BY room_id ORDER BY count(*) DESC LIMIT 1) \
+                  ORDER BY created_at OFFSET 5000 LIMIT 1";
+    sqlx::query_as(middle).fetch_one(stack.db()).await.unwrap()
+}
+
+/// Values for the parameters of a statement, as SQL.
+fn values(name: &str, room: Uuid, message: Uuid) -> String {
+    let new = Uuid::new_v4();
+    match name {
+        "account" => "17".to_owned(),
+        "people" => "ARRAY[1, 2, 3]::bigint[]".to_owned(),
+        "admission" => format!("'{room}', 17"),
+        "latest" => format!("'{room}', 51"),
+        "history" => format!("'{room}', '{message}', 51"),
+        "mark_read" => format!("'{room}', 20, '{message}'"),
+        "write" => format!(
+            "ARRAY['{new}']::uuid[], ARRAY['{room}']::uuid[], ARRAY[20]::bigint[], ARRAY['hello'], ARRAY['text'], \
+             ARRAY['[]'], ARRAY['[]'], ARRAY['{message}']::uuid[], ARRAY[NULL]::uuid[], ARRAY[NULL]::uuid[]"
+        ),
+        "outcome" => "(pg_current_xact_id()::text)".to_owned(),
+        "present" => format!("ARRAY['{message}']::uuid[]"),
+        other => panic!("say what the parameters of {other} are"),
+    }
+}
+
+#[tokio::test]
+async fn no_statement_reads_a_whole_table_and_pages_come_from_djangos_index() {
+    let stack = Stack::start().await;
+    let (room, message) = fill(&stack).await;
+    let pages: String = sqlx::query_scalar(
+        "SELECT indexname::text FROM pg_indexes WHERE tablename = 'community_message' \
+            AND indexdef LIKE '%(room_id, created_at DESC, id)'",
+    )
+    .fetch_one(stack.db())
+    .await
+    .unwrap();
+
+    let mut faults = Vec::new();
+    // Both of the plans that a prepared statement may get: made for its values, and made for any.
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        let mut link = stack.db().acquire().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *link).await.unwrap();
+        for query in queries("users_user") {
+            let name = query.name;
+            let prepare = format!("PREPARE plan_of_{name} AS {}", query.sql);
+            let explain = format!("EXPLAIN (COSTS OFF) EXECUTE plan_of_{name}({})", values(name, room, message));
+            sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *link).await.unwrap();
+            let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_all(&mut *link).await.unwrap();
+            let plan = plan.join("\n");
+            eprintln!("-- {name}, {mode}\n{plan}\n");
+
+            for table in ["community_message", "community_roommembership", "users_user"] {
+                if plan.contains(&format!("Seq Scan on {table}")) {
+                    faults.push(format!("{name} ({mode}) reads all of {table}"));
+                }
+            }
+            if ["latest", "history"].contains(&name) && !plan.contains(&format!("Index Scan using {pages}")) {
+                faults.push(format!("{name} ({mode}) does not take its page from {pages}"));
+            }
+        }
+        sqlx::raw_sql("DEALLOCATE ALL; RESET plan_cache_mode").execute(&mut *link).await.unwrap();
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
