@@ -32,14 +32,27 @@ impl Drop for Guard {
     }
 }
 
-/// What became of a connection's one request.
-pub(super) enum Outcome {
-    /// Not answered yet.
-    Open,
-    /// Answered, and that is the end.
-    Refused,
-    /// Answered with 101.
-    Admitted(Box<Admitted>),
+/// What a connection was accepted with.
+pub(super) enum Place {
+    /// A place among the open sockets.
+    Socket(OwnedSemaphorePermit),
+    /// There was none; this is a place among those that are told so.
+    TurnedAway(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit),
+}
+
+/// A connection's one request, as far as it has got.
+pub(super) struct Exchange {
+    /// Kept to the end of the connection, unless it became that of a socket.
+    place: Option<Place>,
+    pub answered: bool,
+    /// With a 101: what follows from it.
+    pub admitted: Option<Admitted>,
+}
+
+impl Exchange {
+    pub fn new(place: Place) -> Self {
+        Self { place: Some(place), answered: false, admitted: None }
+    }
 }
 
 /// A request that was answered with 101, before the connection is out of HTTP's hands.
@@ -54,7 +67,7 @@ pub(super) struct Admitted {
 /// The checks and their limits.
 pub(super) struct Door {
     settings: PublicSettings,
-    sockets: Arc<Semaphore>,
+    pub sockets: Arc<Semaphore>,
     addresses: Addresses,
     rate: HandshakeRate,
     pub metrics: Arc<Metrics>,
@@ -71,23 +84,26 @@ impl Door {
         }
     }
 
-    /// Answers a request, and leaves in `outcome` what follows from the answer.
+    /// Answers the request. There is only one: every answer closes the connection or takes it away from HTTP.
     pub fn answer<B: Body>(
         &self,
         mut request: Request<B>,
         peer: IpAddr,
         lifecycle: &Lifecycle,
-        outcome: &Mutex<Outcome>,
+        exchange: &Mutex<Exchange>,
     ) -> Answer {
-        let (answer, became) = match self.admit(&mut request, peer, lifecycle) {
-            Ok((answer, admitted)) => (answer, Outcome::Admitted(Box::new(admitted))),
+        let mut exchange = exchange.lock();
+        exchange.answered = true;
+        match self.admit(&mut request, peer, lifecycle, &mut exchange.place) {
+            Ok((answer, admitted)) => {
+                exchange.admitted = Some(admitted);
+                answer
+            }
             Err(refused) => {
                 self.refused(refused.code());
-                (refused.answer(), Outcome::Refused)
+                refused.answer()
             }
-        };
-        *outcome.lock() = became;
-        answer
+        }
     }
 
     /// Counts a refusal.
@@ -103,6 +119,7 @@ impl Door {
         request: &mut Request<B>,
         peer: IpAddr,
         lifecycle: &Lifecycle,
+        place: &mut Option<Place>,
     ) -> Result<(Answer, Admitted), Refused> {
         let path = SocketPath::parse(request.uri().path()).ok_or(Refused::NotFound)?;
         upgrade::check(request)?;
@@ -111,17 +128,22 @@ impl Door {
             return Err(Refused::Draining);
         }
         let address = forwarded::client_address(peer, request.headers(), &self.settings.trusted_proxies);
-        let guard = self.reserve(address)?;
+        let guard = self.reserve(address, place)?;
         let credentials = credentials::read(request.uri().query(), request.headers(), &self.settings.jwt_cookie);
         let (answer, connection) = upgrade::switch(request)?;
         Ok((answer, Admitted { path, credentials, address, guard, connection }))
     }
 
-    fn reserve(&self, address: IpAddr) -> Result<Guard, Refused> {
+    fn reserve(&self, address: IpAddr, place: &mut Option<Place>) -> Result<Guard, Refused> {
         let of_address = self.addresses.enter(forwarded::counted(address)).ok_or(Refused::AddressFull)?;
-        let socket = Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| Refused::SocketsFull)?;
+        if matches!(place, Some(Place::TurnedAway(_))) {
+            // One may have become free in the meantime.
+            let socket = Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| Refused::SocketsFull)?;
+            *place = Some(Place::Socket(socket));
+        }
         // Not the exact wait: with that, all who were turned away now would be back at the same time.
         self.rate.take(Instant::now()).map_err(|_| Refused::Busy)?;
+        let Some(Place::Socket(socket)) = place.take() else { return Err(Refused::SocketsFull) };
         self.metrics.sockets_open.inc();
         Ok(Guard { _socket: socket, _address: of_address, metrics: Arc::clone(&self.metrics) })
     }

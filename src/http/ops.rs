@@ -26,7 +26,7 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Health, Metrics};
 
 /// Requests answered at the same time; more wait in the kernel.
-const CONCURRENT: usize = 64;
+const CONCURRENT: usize = 16;
 /// Longest time for one request, from `accept` to the last byte of the answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Prometheus's text format.

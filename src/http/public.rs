@@ -14,10 +14,10 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::accept;
-use super::door::{Admitted, Door, Guard, Outcome};
+use super::door::{Admitted, Door, Exchange, Guard, Place};
 use super::path::SocketPath;
 use crate::config::Network;
 use crate::identity::Credentials;
@@ -26,6 +26,8 @@ use crate::telemetry::Metrics;
 
 /// The smallest buffer that hyper takes, in bytes.
 const SMALLEST_HEAD: usize = 8 * 1024;
+/// Most connections beyond the limit that are accepted at the same time, to be told to come back.
+pub const TURNED_AWAY: usize = 16;
 /// What handshakes in progress get when the gateway goes away.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -64,8 +66,8 @@ pub struct PublicSettings {
     pub trusted_proxies: Vec<Network>,
     /// Name of the cookie that holds a JWT.
     pub jwt_cookie: String,
-    /// Most open sockets, as [`crate::config::Config::open_sockets`] gives it: here 0 is none. Handshakes in progress
-    /// come on top, so their number belongs into what is reserved there.
+    /// Most open sockets, handshakes in progress included; here 0 is none, `usize::MAX` is any number. Beyond it a few
+    /// are accepted to be told so: [`TURNED_AWAY`].
     pub connections: usize,
     /// Most open sockets of one client address.
     pub connections_per_address: u32,
@@ -84,6 +86,7 @@ pub struct Public {
     listener: TcpListener,
     address: SocketAddr,
     handshakes: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
     handshake: Handshake,
 }
 
@@ -111,7 +114,8 @@ impl Public {
             max_head: settings.max_head.max(SMALLEST_HEAD),
             door: Arc::new(Door::new(settings, metrics)),
         };
-        Ok(Self { listener, address, handshakes: Arc::new(Semaphore::new(handshakes)), handshake })
+        let (handshakes, turned_away) = (Semaphore::new(handshakes), Semaphore::new(TURNED_AWAY));
+        Ok(Self { listener, address, handshakes: handshakes.into(), turned_away: turned_away.into(), handshake })
     }
 
     /// The address that it is bound to, with the port that was found if 0 was asked for.
@@ -128,11 +132,13 @@ impl Public {
                 // The permit comes first: who cannot be served waits in the kernel, and occupies nothing here.
                 let Ok(permit) = Arc::clone(&self.handshakes).acquire_owned().await else { return };
                 let (stream, peer) = accept::next(&self.listener).await;
+                // This comes second, or the last place would be held for somebody who is not there yet.
+                let Ok(place) = self.place().await else { return };
                 let progress = Progress::begin(&self.handshake.door.metrics, permit);
                 let (handshake, on_arrival) = (self.handshake.clone(), Arc::clone(&on_arrival));
                 let inside = lifecycle.clone();
                 lifecycle.spawn(async move {
-                    let arrival = handshake.run(stream, peer.ip(), &inside).await;
+                    let arrival = handshake.run(stream, peer.ip(), place, &inside).await;
                     drop(progress);
                     if let Some(arrival) = arrival {
                         on_arrival(arrival);
@@ -146,6 +152,15 @@ impl Public {
             () = accepting => {}
         }
     }
+
+    /// Waits for a place among the open sockets, or among the few that are turned away for want of one.
+    async fn place(&self) -> Result<Place, AcquireError> {
+        tokio::select! {
+            biased;
+            socket = Arc::clone(&self.handshake.door.sockets).acquire_owned() => socket.map(Place::Socket),
+            away = Arc::clone(&self.turned_away).acquire_owned() => away.map(Place::TurnedAway),
+        }
+    }
 }
 
 /// How one connection gets from `accept` to its answer.
@@ -157,10 +172,10 @@ struct Handshake {
 }
 
 impl Handshake {
-    async fn run(self, stream: TcpStream, peer: IpAddr, lifecycle: &Lifecycle) -> Option<Arrival> {
-        let outcome = Mutex::new(Outcome::Open);
+    async fn run(self, stream: TcpStream, peer: IpAddr, place: Place, lifecycle: &Lifecycle) -> Option<Arrival> {
+        let exchange = Mutex::new(Exchange::new(place));
         let service = service_fn(|request| {
-            std::future::ready(Ok::<_, Infallible>(self.door.answer(request, peer, lifecycle, &outcome)))
+            std::future::ready(Ok::<_, Infallible>(self.door.answer(request, peer, lifecycle, &exchange)))
         });
         // hyper's own limit is for the head alone; the deadline below is for the whole handshake.
         let connection = http1::Builder::new()
@@ -177,15 +192,15 @@ impl Handshake {
             () = tokio::time::sleep(self.deadline) => Some("timeout"),
             () = drained => Some("draining"),
         };
-        match outcome.into_inner() {
-            Outcome::Admitted(admitted) => self.hand_over(*admitted).await,
-            Outcome::Refused => None,
-            Outcome::Open => {
-                // Who connects and says nothing was looking whether the port is open.
-                failure.inspect(|reason| self.door.refused(reason));
-                None
-            }
+        let mut exchange = exchange.into_inner();
+        if let Some(admitted) = exchange.admitted.take() {
+            return self.hand_over(admitted).await;
         }
+        // Who connects and says nothing was looking whether the port is open.
+        if let Some(reason) = failure.filter(|_| !exchange.answered) {
+            self.door.refused(reason);
+        }
+        None
     }
 
     /// Takes the connection out of HTTP's hands, which ended before: this waits for nothing.

@@ -35,6 +35,23 @@ async fn beyond_the_open_sockets_new_ones_are_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_handshake_in_progress_is_an_open_socket() {
+    let mut door = Door::open(settings_with(|settings| settings.connections = 1));
+    let silent = door.connect().await;
+    eventually("the handshake is in progress", || async { door.metrics.handshakes_open.get() == 1 }).await;
+    assert_eq!(door.refusal(&upgrade(ROOM, "")).await.status(), 503);
+
+    // Who was turned away at first gets the place if it is free when the request comes.
+    let mut early = door.connect().await;
+    eventually("the handshake is in progress", || async { door.metrics.handshakes_open.get() == 2 }).await;
+    drop(silent);
+    eventually("the place is free", || async { door.metrics.handshakes_open.get() == 1 }).await;
+    early.write(upgrade(ROOM, "").as_bytes()).await;
+    assert_eq!(early.answer().await.status(), 101);
+    assert!(door.arrivals.recv().await.is_some());
+}
+
+#[tokio::test]
 async fn an_address_behind_a_trusted_proxy_has_its_own_limit() {
     let mut door = Door::open(settings_with(|settings| {
         settings.connections_per_address = 1;
