@@ -97,6 +97,7 @@ struct Inner {
 }
 
 /// A socket's place. Dropping it gives the place back.
+#[must_use = "dropping it gives the place back"]
 pub struct Admitted {
     admission: Admission,
     user: UserId,
@@ -283,6 +284,7 @@ pub struct Addresses {
 }
 
 /// One socket of an address. Dropping it counts one less.
+#[must_use = "dropping it counts the socket as closed"]
 pub struct FromAddress {
     open: Arc<Mutex<HashMap<IpAddr, u32>>>,
     address: IpAddr,
@@ -343,5 +345,47 @@ impl HandshakeRate {
     pub fn take(&self, now: Instant) -> Result<(), Wait> {
         let taken = self.bucket.lock().take(&self.rate, now);
         taken.inspect_err(|_| self.metrics.limited_total.with_label_values(&["handshakes"]).inc())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics() -> Arc<Metrics> {
+        Arc::new(Metrics::new().expect("names are valid"))
+    }
+
+    #[test]
+    fn an_address_has_so_many_sockets_and_is_forgotten_with_the_last() {
+        let addresses = Addresses::new(2, metrics());
+        let (here, there) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let first = addresses.enter(here);
+        let second = addresses.enter(here);
+        assert!(first.is_some() && second.is_some() && addresses.enter(here).is_none());
+        assert!(addresses.enter(there).is_some());
+        drop(first);
+        assert!(addresses.enter(here).is_some());
+        drop(second);
+        assert!(addresses.open.lock().is_empty());
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_any_number() {
+        let addresses = Addresses::new(0, metrics());
+        let sockets: Vec<_> = (0..2000).map(|_| addresses.enter(IpAddr::from([10, 0, 0, 1]))).collect();
+        assert!(sockets.iter().all(Option::is_some));
+        let rate = HandshakeRate::new(0, metrics());
+        assert!((0..2000).all(|_| rate.take(Instant::now()).is_ok()));
+    }
+
+    #[test]
+    fn handshakes_come_at_their_rate() {
+        let metrics = metrics();
+        let rate = HandshakeRate::new(1000, Arc::clone(&metrics));
+        let now = Instant::now();
+        assert_eq!((0..1500).filter(|_| rate.take(now).is_ok()).count(), 1000);
+        assert_eq!((0..10).filter(|_| rate.take(now + Duration::from_millis(5)).is_ok()).count(), 5);
+        assert_eq!(metrics.limited_total.with_label_values(&["handshakes"]).get(), 505);
     }
 }

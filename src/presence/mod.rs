@@ -89,6 +89,7 @@ pub struct Entered {
 }
 
 /// One tab in a room. Dropping the last of a user starts the grace, and after it the leave.
+#[must_use = "dropping it leaves"]
 pub struct Stay {
     presence: Presence,
     room: RoomId,
