@@ -154,9 +154,9 @@ pub(super) fn begin(rooms: &[uuid::Uuid], lock_millis: u128, statement_millis: u
 
 /// Writes a batch. Its rooms are locked by [`begin`]; the arrays hold one element for each message, in order.
 ///
-/// The time of a room's first message is later than the clock of the statement's start can be wrong about: later than
-/// the room's last message by its counter, and than its newest row, which Django may have written without touching the
-/// counter. Each further message comes one microsecond later.
+/// The time of a room's first message is the clock's, taken under the lock, or later: clocks step back, so it comes
+/// after the room's last message by its own column, and after its newest row, which Django may have written without
+/// touching that column. Each further message comes one microsecond later.
 fn write(user_table: &str) -> String {
     format!(
         "WITH draft AS MATERIALIZED (
