@@ -89,18 +89,6 @@ async fn a_peer_that_takes_nothing_is_closed_before_it_is_silent() {
 }
 
 #[tokio::test]
-async fn what_is_held_back_is_not_a_stalled_write() {
-    let shared = shared(Limits::default());
-    let mut clock = Clock::new(&shared);
-    let (_socket, outbox, _peer) = socket(&shared, b"").await;
-    clock.heartbeat.register(&outbox);
-    outbox.hold();
-    let _ = outbox.push(&Frame::text(b"x"), Class::Message);
-    clock.go_to(30);
-    assert!(!outbox.is_closed());
-}
-
-#[tokio::test]
 async fn a_connection_that_is_gone_is_forgotten() {
     let shared = shared(Limits::default());
     let mut clock = Clock::new(&shared);

@@ -13,7 +13,7 @@
 //! 8 to 16 KiB a connection, and let clients send what the RFC forbids.
 //!
 //! # Lean at rest
-//! A connection at rest holds no buffer and no timer: an [`Outbox`] (200 bytes with its counts, shared), a [`Socket`]
+//! A connection at rest holds no buffer and no timer: an [`Outbox`] (184 bytes with its counts, shared), a [`Socket`]
 //! (56 bytes within its session's task), 16 bytes in the [`Heartbeat`], and what tokio keeps for a registered socket
 //! (256 bytes). `connection::tests::sizes` fails when they grow. All told, an idle connection of `examples/echo.rs`
 //! adds 1.5 KiB to the process's resident memory, its task included, and no more after a message of 4,000 bytes (9,000

@@ -78,9 +78,9 @@ impl Outbox {
                 return Pushed::Closed;
             }
             let mut sent = 0;
-            if state.queue.lets_pass(class) {
+            if state.queue.is_empty() {
                 match self.stream.try_write(frame.as_bytes()) {
-                    Ok(count) if count == frame.len() => return self.written(1),
+                    Ok(count) if count == frame.len() => return Pushed::Written,
                     Ok(count) => sent = count,
                     Err(error) if would_block(&error) => {}
                     Err(_) => return state.lose(),
@@ -100,7 +100,7 @@ impl Outbox {
                 return Pushed::Closed;
             }
             let (mut done, mut sent) = (0, 0);
-            while state.queue.lets_pass(Class::Message) && done < frames.len() && sent == 0 {
+            while state.queue.is_empty() && done < frames.len() && sent == 0 {
                 let mut slices = [IoSlice::new(&[]); BATCH];
                 let mut batch = 0;
                 for (slot, (frame, _)) in slices.iter_mut().zip(&frames[done..]) {
@@ -117,7 +117,6 @@ impl Outbox {
                     done += 1;
                 }
             }
-            let _ = self.written(done);
             for (frame, class) in &frames[done..] {
                 if self.enqueue(state, frame, sent, *class) == Pushed::Overflow {
                     return Pushed::Overflow;
@@ -128,41 +127,12 @@ impl Outbox {
         })
     }
 
-    /// From now on pushes wait (within the bound) and are not written, until [`Outbox::release`].
-    ///
-    /// For the time between joining the hub and having the first state: what happens meanwhile must come after it.
-    pub fn hold(&self) {
-        self.with(|state| {
-            if state.ending.is_none() {
-                state.queue.hold();
-            }
-        });
-    }
-
-    /// Ends a hold: sends `first`, then all that was held back, then goes on as usual.
-    ///
-    /// `first` passes whatever the bound, once; while it waits, pushes find it in their way.
-    pub fn release(&self, first: &[Frame]) -> Pushed {
-        self.with(|state| {
-            if state.ending.is_some() {
-                return Pushed::Closed;
-            }
-            state.queue.release(first);
-            self.write_due(state);
-            match (state.is_lost, state.queue.is_empty()) {
-                (true, _) => Pushed::Closed,
-                (_, true) => Pushed::Written,
-                (_, false) => Pushed::Queued,
-            }
-        })
-    }
-
     /// Decides to close; the first decision stays. Returns whether this was it.
     ///
     /// From here on pushes are refused. What waits is sent first when the gateway ends a connection that did nothing
-    /// wrong (1000, 1001, 1011, 1013), even if it was held back; in all other cases it is dropped, for the peer is too
-    /// slow for it (4008), must not see it (4001, 4003, …) or cannot be trusted to understand it (1002 to 1009). The
-    /// rest of a half-written frame is always sent: a close frame in its midst would be data.
+    /// wrong (1000, 1001, 1011, 1013); in all other cases it is dropped, for the peer is too slow for it (4008), must not
+    /// see it (4001, 4003, …) or cannot be trusted to understand it (1002 to 1009). The rest of a half-written frame is
+    /// always sent: a close frame in its midst would be data.
     pub fn close(&self, close: Close) -> bool {
         self.with(|state| {
             if state.ending.is_some() {
@@ -185,7 +155,7 @@ impl Outbox {
         self.state.lock().ending
     }
 
-    /// Bytes waiting now, held back or not.
+    /// Bytes waiting now.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.state.lock().queue.bytes()
@@ -211,13 +181,13 @@ impl Outbox {
         loop {
             {
                 let state = self.state.lock();
-                if !state.queue.is_due() {
+                if state.queue.is_empty() {
                     return state.ending;
                 }
             }
             match self.stream.poll_write_ready(cx) {
                 Poll::Pending => return self.ending(),
-                Poll::Ready(Ok(())) => self.with(|state| self.write_due(state)),
+                Poll::Ready(Ok(())) => self.with(|state| self.write_on(state)),
                 Poll::Ready(Err(_)) => self.lose(),
             }
         }
@@ -261,8 +231,8 @@ impl Outbox {
         let limits = &self.shared.limits;
         let heard = self.heard.load(Ordering::Relaxed);
         let stuck = self.with(|state| {
-            self.write_due(state); // the peer is not to blame when our own task is too busy to write
-            state.queue.is_due() && has_passed(state.progress, tick, limits.write_deadline)
+            self.write_on(state); // the peer is not to blame when our own task is too busy to write
+            !state.queue.is_empty() && has_passed(state.progress, tick, limits.write_deadline)
         });
         if self.is_closed() {
             return false; // `Socket::finish` keeps the last deadline
@@ -281,13 +251,13 @@ impl Outbox {
     /// there is something new for it to do.
     fn with<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
-        let (bytes, was_due, was_ending) = (state.queue.bytes(), state.queue.is_due(), state.ending.is_some());
+        let (bytes, was_waiting, was_ending) = (state.queue.bytes(), !state.queue.is_empty(), state.ending.is_some());
         let result = change(&mut state);
-        let is_newly_due = state.queue.is_due() && !was_due;
-        if is_newly_due {
+        let begins_to_wait = !state.queue.is_empty() && !was_waiting;
+        if begins_to_wait {
             state.progress = self.shared.tick();
         }
-        let is_news = is_newly_due || state.ending.is_some() != was_ending;
+        let is_news = begins_to_wait || state.ending.is_some() != was_ending;
         let change = state.queue.bytes().cast_signed() - bytes.cast_signed();
         drop(state);
         if change != 0 {
@@ -297,11 +267,6 @@ impl Outbox {
             self.owner.wake();
         }
         result
-    }
-
-    fn written(&self, count: usize) -> Pushed {
-        self.shared.metrics.deliveries_direct_total.inc_by(count as u64);
-        Pushed::Written
     }
 
     fn enqueue(&self, state: &mut State, frame: &Frame, sent: usize, class: Class) -> Pushed {
@@ -323,18 +288,16 @@ impl Outbox {
 
     fn decide(&self, state: &mut State, ending: Ending, last: &Frame) {
         state.ending = Some(ending);
-        if ending.by == By::Us && matches!(ending.code, 1000 | 1001 | 1011 | 1013) {
-            state.queue.release(&[]);
-        } else {
+        if ending.by != By::Us || !matches!(ending.code, 1000 | 1001 | 1011 | 1013) {
             state.queue.cut();
         }
         state.queue.append(last, 0, Class::Message);
-        self.write_due(state);
+        self.write_on(state);
     }
 
     /// Writes what is due until the socket takes no more.
-    fn write_due(&self, state: &mut State) {
-        while state.queue.is_due() {
+    fn write_on(&self, state: &mut State) {
+        while !state.queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); BATCH];
             let count = state.queue.slices(&mut slices);
             match self.stream.try_write_vectored(&slices[..count]) {

@@ -1,6 +1,7 @@
-//! What waits to be written to one connection, pure: order, bounds, coalescing, holding back.
+//! What waits to be written to one connection, pure: order, bounds, coalescing.
 //!
-//! Owns invariant 6 (bytes queued ≤ cap + one event) and the order of frames. Must never drop a frame of class
+//! Owns invariant 6 (behind the frame that is being written, at most the cap and one frame more) and the order of
+//! frames. Must never drop a frame of class
 //! [`Class::Message`]: what does not fit is reported, and the connection ends.
 
 use std::collections::VecDeque;
@@ -16,8 +17,7 @@ pub enum Class {
     /// Takes the place of a frame with the same key that is still queued: typing, presence, receipts. The key is the
     /// caller's hash of what the frame speaks about.
     Latest(u64),
-    /// A WebSocket control frame. It goes ahead of all that waits, even of what is held back, takes no part in the
-    /// bound, and replaces a queued control frame of its kind (RFC 6455, 5.5.3 lets a pong answer the last ping only).
+    /// A WebSocket control frame. It goes ahead of all that waits, takes no part in the bound, and replaces a queued control frame of its kind (RFC 6455, 5.5.3 lets a pong answer the last ping only).
     Control,
 }
 
@@ -44,43 +44,30 @@ pub(super) struct Queue {
     sent: usize,
     /// Bytes still to be written.
     bytes: usize,
-    /// While holding back: how many of the first frames may be written all the same.
-    before_hold: Option<usize>,
 }
 
 impl Queue {
-    /// Bytes still to be written, held back or not.
+    /// Bytes still to be written.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether a frame may go past the queue, straight to the socket.
-    pub(super) fn lets_pass(&self, class: Class) -> bool {
-        !self.is_due() && (self.before_hold.is_none() || class == Class::Control)
+    /// Bytes that wait behind the first frame.
+    fn behind(&self) -> usize {
+        self.bytes - self.frames.front().map_or(0, |first| first.frame.len() - self.sent)
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits, so that a frame may go straight to the socket.
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Whether something waits that may be written now.
-    pub(super) fn is_due(&self) -> bool {
-        self.due() > 0
-    }
-
-    /// How many frames may be written now.
-    fn due(&self) -> usize {
-        self.before_hold.unwrap_or(self.frames.len())
-    }
-
-    /// Adds a frame, of which `sent` bytes are written already; that is only possible for one that the
-    /// queue let pass.
+    /// Adds a frame, of which `sent` bytes are written already; that is only possible when nothing waits.
     ///
-    /// It is `Full` when `cap` bytes or more were waiting: so a frame larger than `cap` still passes, and the bound is
-    /// the cap and one frame.
+    /// It is `Full` when `cap` bytes or more wait behind the first frame. The first does not count, or a first state
+    /// larger than the cap would make the next event close the connection, and every reconnect end the same way.
     pub(super) fn add(&mut self, frame: &Frame, sent: usize, class: Class, cap: usize) -> Added {
-        debug_assert!(sent == 0 || self.lets_pass(class), "a half-written frame is the first");
+        debug_assert!(sent == 0 || self.is_empty(), "a half-written frame is the first");
         match class {
             Class::Control => return self.add_control(frame, sent),
             Class::Latest(_) => {
@@ -90,7 +77,7 @@ impl Queue {
             }
             Class::Message => {}
         }
-        if self.bytes >= cap {
+        if self.behind() >= cap {
             return Added::Full;
         }
         self.append(frame, sent, class);
@@ -116,19 +103,16 @@ impl Queue {
         }
         self.frames.insert(first + ahead, Waiting { frame: frame.clone(), class: Class::Control });
         self.bytes += frame.len() - sent;
-        self.sent += sent; // none is when anything but a hold stands before it
-        if let Some(due) = &mut self.before_hold {
-            *due += 1;
-        }
+        self.sent += sent;
         Added::Queued
     }
 
-    /// Replaces a queued frame of the same key; not the half-written one, and not one from before the hold.
+    /// Replaces a queued frame of the same key; not the half-written one.
     fn replace(&mut self, frame: &Frame, class: Class, cap: usize) -> Option<Added> {
-        let from = usize::from(self.sent > 0).max(self.before_hold.unwrap_or(0));
+        let from = usize::from(self.sent > 0);
         let at = (from..self.frames.len()).rev().find(|&at| self.frames[at].class == class)?;
         let old = self.frames[at].frame.len();
-        if frame.len() > old && self.bytes - old >= cap {
+        if at > 0 && frame.len() > old && self.behind() - old >= cap {
             return Some(Added::Full);
         }
         self.put(at, frame);
@@ -141,24 +125,8 @@ impl Queue {
         waiting.frame = frame.clone();
     }
 
-    /// Holds back what is added from now on.
-    pub(super) fn hold(&mut self) {
-        self.before_hold.get_or_insert(self.frames.len());
-    }
-
-    /// Puts `first` before all that was held back, and ends the hold.
-    pub(super) fn release(&mut self, first: &[Frame]) {
-        let at = self.before_hold.take().unwrap_or(self.frames.len());
-        let held = self.frames.split_off(at.min(self.frames.len()));
-        for frame in first {
-            self.append(frame, 0, Class::Message);
-        }
-        self.frames.extend(held);
-    }
-
-    /// Forgets all that waits but the rest of a half-written frame, and ends the hold.
+    /// Forgets all that waits but the rest of a half-written frame.
     pub(super) fn cut(&mut self) {
-        self.before_hold = None;
         self.frames.truncate(usize::from(self.sent > 0));
         self.bytes = self.frames.front().map_or(0, |waiting| waiting.frame.len() - self.sent);
         self.free_when_empty();
@@ -172,7 +140,7 @@ impl Queue {
     /// Fills `slices` with what may be written now, in order. Returns how many it filled.
     pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
-        for (slot, waiting) in slices.iter_mut().zip(self.frames.iter().take(self.due())) {
+        for (slot, waiting) in slices.iter_mut().zip(&self.frames) {
             let skip = if count == 0 { self.sent } else { 0 };
             *slot = IoSlice::new(&waiting.frame.as_bytes()[skip..]);
             count += 1;
@@ -189,9 +157,6 @@ impl Queue {
         {
             self.sent -= first.frame.len();
             self.frames.pop_front();
-            if let Some(due) = &mut self.before_hold {
-                *due -= 1;
-            }
         }
         self.free_when_empty();
     }
