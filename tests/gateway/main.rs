@@ -5,6 +5,7 @@
 mod cli_check;
 mod cli_config;
 mod cli_run;
+mod cli_serve;
 mod cli_token;
 mod harness;
 mod http_limits;

@@ -1,0 +1,71 @@
+//! `serve`: how it begins and how it ends.
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::cli_run::{Ended, run};
+use crate::support::Stack;
+
+/// Runs `serve`, which is to fail, on a stack with some variables replaced.
+async fn fails(stack: &Stack, more: &[(&str, &str)]) -> Ended {
+    let (database, realtime, cache) = (stack.database_url(), stack.redis_server().url(3), stack.redis_server().url(2));
+    let mut env = vec![
+        ("DATABASE_URL", database.as_str()),
+        ("GATEWAY_REDIS_URL", realtime.as_str()),
+        ("GATEWAY_CACHE_URL", cache.as_str()),
+        ("SECRET_KEY", "hunter2"),
+        ("GATEWAY_LISTEN", "127.0.0.1:0"),
+        ("GATEWAY_OPS_LISTEN", "127.0.0.1:0"),
+    ];
+    env.retain(|(name, _)| more.iter().all(|(other, _)| other != name));
+    env.extend(more);
+    let ended = run(&["serve"], &env).await;
+    assert_eq!(ended.out, "");
+    assert!(!ended.err.contains("hunter2"), "{}", ended.err);
+    ended
+}
+
+/// The last line of the log.
+fn last(ended: &Ended) -> Value {
+    serde_json::from_str(ended.err.lines().last().expect("a log")).expect("a line of the log is JSON")
+}
+
+#[tokio::test]
+async fn a_dependency_that_cannot_be_reached_is_named_and_ends_it_with_69() {
+    let stack = Stack::start().await;
+    for (variable, address) in [
+        ("DATABASE_URL", "postgres://app:hunter2@127.0.0.1:1/app"),
+        ("GATEWAY_REDIS_URL", "redis://:hunter2@127.0.0.1:1/3"),
+        ("GATEWAY_CACHE_URL", "redis://:hunter2@127.0.0.1:1/2"),
+    ] {
+        let ended = fails(&stack, &[(variable, address)]).await;
+        assert_eq!(ended.code, 69, "{variable}: {}", ended.err);
+        let line = last(&ended);
+        assert_eq!(line["level"], "ERROR");
+        assert!(line["dependency"].as_str().unwrap().contains(variable), "{line}");
+        assert!(line["why"].as_str().unwrap().contains("refused"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_ends_it_with_70() {
+    let stack = Stack::start().await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for variable in ["GATEWAY_LISTEN", "GATEWAY_OPS_LISTEN"] {
+        let ended = fails(&stack, &[(variable, &address)]).await;
+        assert_eq!(ended.code, 70, "{variable}: {}", ended.err);
+        assert!(last(&ended)["why"].as_str().is_some_and(|why| why.contains("listener")), "{}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn what_is_odd_about_the_configuration_is_logged_and_sigterm_ends_it_with_0() {
+    let stack = Stack::start().await;
+    let mut gateway = stack.gateway().env("GATEWAY_PNIG_SECONDS", 25).start().await;
+    let line = gateway
+        .wait_for_log("configuration: is not a variable of the gateway; the nearest is GATEWAY_PING_SECONDS")
+        .await;
+    assert_eq!((&line["level"], &line["variable"]), (&"WARN".into(), &"GATEWAY_PNIG_SECONDS".into()));
+    assert_eq!(gateway.terminate().await, 0);
+}
