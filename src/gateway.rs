@@ -99,6 +99,15 @@ impl Gateway {
     /// When a dependency cannot be reached or a listener cannot be bound.
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let lifecycle = Lifecycle::new();
+        let built = Self::assemble(config, lifecycle.clone()).await;
+        if built.is_err() {
+            // What was started already must not take its end for a crash.
+            lifecycle.abort();
+        }
+        built
+    }
+
+    async fn assemble(config: Config, lifecycle: Lifecycle) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new().map_err(BuildError::internal("metrics"))?);
         let health = Arc::new(Health::default());
         lifecycle.listen_for_signals().map_err(BuildError::internal("signals"))?;

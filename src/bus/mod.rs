@@ -65,6 +65,11 @@ impl Bus {
         let info = info.set_redis_settings(redis).set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let client = Client::open(info).map_err(|error| BusError::Url(error.to_string()))?;
         let deadline = Duration::from_secs(3);
+        // The connection below tries again without end and would not say why; this one tells what is wrong.
+        tokio::time::timeout(deadline, client.get_multiplexed_async_connection())
+            .await
+            .map_err(|_| BusError::NoAnswer(deadline))?
+            .map_err(BusError::redis("connecting"))?;
         let connecting = ConnectionManager::new_with_config(client.clone(), Self::settings());
         let connection = tokio::time::timeout(deadline, connecting)
             .await
