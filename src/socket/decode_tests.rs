@@ -204,7 +204,9 @@ proptest! {
 
     #[test]
     fn garbage_never_panics_nor_allocates_beyond_the_limit(
-        start in prop::sample::select(vec![&b""[..], &[0x01, 0x85], &[0x81, 0xfe, 0x40], &[0x01, 0xff, 0, 0, 0, 0, 0, 1]]),
+        start in prop::sample::select(vec![
+            &b""[..], &[0x01, 0x85], &[0x81, 0xfe, 0x40], &[0x01, 0xff, 0, 0, 0, 0, 0, 1],
+        ]),
         garbage in prop::collection::vec(any::<u8>(), 0..2_000),
         cut in 1..300_usize,
     ) {

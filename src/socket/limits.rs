@@ -12,7 +12,8 @@ use crate::telemetry::Metrics;
 pub struct Limits {
     /// Largest message from the client in bytes, its fragments added up; a larger one closes with 1009.
     pub max_message: usize,
-    /// Bytes that may wait for the client behind the frame being written; one that finds as many there closes with 4008.
+    /// Bytes that may wait for the client behind the frame being written; a push that finds as many there closes with
+    /// 4008.
     pub outbox_bytes: usize,
     /// Between two pings of ours, on average: each wait is up to a fifth shorter or longer.
     pub ping_every: Duration,

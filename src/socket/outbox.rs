@@ -130,9 +130,9 @@ impl Outbox {
     /// Decides to close; the first decision stays. Returns whether this was it.
     ///
     /// From here on pushes are refused. What waits is sent first when the gateway ends a connection that did nothing
-    /// wrong (1000, 1001, 1011, 1013); in all other cases it is dropped, for the peer is too slow for it (4008), must not
-    /// see it (4001, 4003, …) or cannot be trusted to understand it (1002 to 1009). The rest of a half-written frame is
-    /// always sent: a close frame in its midst would be data.
+    /// wrong (1000, 1001, 1011, 1013); in all other cases it is dropped, for the peer is too slow for it (4008), must
+    /// not see it (4001, 4003, …) or cannot be trusted to understand it (1002 to 1009). The rest of a half-written
+    /// frame is always sent: a close frame in its midst would be data.
     pub fn close(&self, close: Close) -> bool {
         self.with(|state| {
             if state.ending.is_some() {

@@ -17,7 +17,8 @@ pub enum Class {
     /// Takes the place of a frame with the same key that is still queued: typing, presence, receipts. The key is the
     /// caller's hash of what the frame speaks about.
     Latest(u64),
-    /// A WebSocket control frame. It goes ahead of all that waits, takes no part in the bound, and replaces a queued control frame of its kind (RFC 6455, 5.5.3 lets a pong answer the last ping only).
+    /// A WebSocket control frame. It goes ahead of all that waits, takes no part in the bound, and replaces a queued
+    /// control frame of its kind (RFC 6455, 5.5.3 lets a pong answer the last ping only).
     Control,
 }
 
