@@ -7,6 +7,7 @@ mod cli_config;
 mod cli_run;
 mod cli_serve;
 mod cli_token;
+mod frames;
 mod harness;
 mod http_limits;
 mod http_ops;
