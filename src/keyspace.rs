@@ -107,7 +107,7 @@ pub fn check(id: impl Display) -> String {
     format!("community:check:{id}")
 }
 
-/// STRING, the liveness lease of an instance.
+/// Channel on which an instance sends itself a sign of life, to know that pub/sub delivers. Ours.
 #[must_use]
 pub fn instance(name: &InstanceName) -> String {
     format!("community:instance:{name}")

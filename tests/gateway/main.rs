@@ -4,6 +4,7 @@
 
 mod cli_check;
 mod cli_config;
+mod cli_readme;
 mod cli_run;
 mod cli_serve;
 mod cli_token;
