@@ -17,6 +17,7 @@ use crate::access::{Access, Grants};
 use crate::bus::{Bus, Control, Envelope, Kind, Subscriber, Subscription};
 use crate::command::{BusOutlet, Commands, Directory, Entrance};
 use crate::config::Config;
+use crate::domain::Venue;
 use crate::health;
 use crate::http::{Arrival, Ops, OpsThread, Public, PublicSettings, SocketPath};
 use crate::hub::Hub;
@@ -296,11 +297,14 @@ fn public_settings(config: &Config) -> PublicSettings {
 /// Makes a session of every arrival.
 fn welcome(sessions: Arc<Sessions>, lifecycle: Lifecycle) -> Arc<dyn Fn(Arrival) + Send + Sync> {
     Arc::new(move |arrival: Arrival| {
-        let SocketPath::Room(room) = arrival.path;
+        let venue = match arrival.path {
+            SocketPath::Room(room) => Venue::Room(room),
+            SocketPath::Dm(thread) => Venue::Dm(thread),
+        };
         let visitor = Visitor {
             stream: arrival.stream,
             early: arrival.early,
-            room,
+            venue,
             credentials: arrival.credentials,
             holds: Box::new(arrival.guard),
         };

@@ -89,6 +89,12 @@ pub fn send_window(user: UserId) -> String {
     format!("rate_limit:community:{user}")
 }
 
+/// ZSET of the time of a user's last send in a room with slow mode. Lives as long as the slow mode says.
+#[must_use]
+pub fn slow_mode(room: RoomId, user: UserId) -> String {
+    format!("rate_limit:community:slow:{room}:{user}")
+}
+
 /// ZSET of the times of a user's new connections. Lives one minute.
 #[must_use]
 pub fn connect_window(user: UserId) -> String {

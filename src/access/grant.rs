@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 
-use crate::domain::{Person, Role, Room, RoomId, UserId, Visibility};
+use crate::domain::{Micros, Person, Role, Room, RoomId, ThreadId, Topic, Trust, UserId, Venue, Visibility};
 use crate::store::{Admission, Store, StoreError};
 use crate::wire::Code;
 
@@ -16,13 +16,29 @@ const LIFE: Duration = Duration::from_secs(5);
 /// How many grants are remembered.
 const REMEMBERED: usize = 65_536;
 
-/// What one user may do in one room.
+/// What one user may do in one room or direct conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     pub person: Person,
     pub room: Room,
+    /// Where events of this room go: a direct conversation has one topic, by whichever path it was entered.
+    pub topic: Topic,
+    pub trust: Trust,
+    /// May edit what belongs to others: delete, pin, lock.
+    pub moderates: bool,
     /// Why the user may not write, if so.
     pub may_write: Result<(), Code>,
+    /// Set in a direct conversation.
+    pub dm: Option<Dm>,
+}
+
+/// The other side of a direct conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dm {
+    pub thread: ThreadId,
+    pub others: Vec<UserId>,
+    /// Those of the others who are agents.
+    pub agents: Vec<UserId>,
 }
 
 /// Why somebody is not let in, or not any longer.
@@ -30,41 +46,57 @@ pub struct Grant {
 pub enum Denied {
     #[error("there is no such user, or the user is inactive")]
     NotAuthenticated,
-    #[error("there is no such room, or it is inactive")]
+    #[error("there is no such room or conversation, or it is inactive")]
     NotFound,
-    #[error("the user has no access to this room")]
+    #[error("the user has no access to this room or conversation")]
     Forbidden,
     #[error("rights cannot be looked up: {0}")]
     Unavailable(#[from] StoreError),
 }
 
 impl Grant {
-    /// Judges what Django's tables say.
+    /// Judges what Django's tables say, at the time `now`.
     ///
-    /// Public rooms are open to every authenticated user, others to active members and, for a circle's room, to the
-    /// circle's active members. Whoever is banned stays out of public rooms too. Muted members and everybody in an
-    /// archived room read and do not write.
+    /// Public rooms are open to every authenticated user whose trust suffices, others to active members and, for a
+    /// circle's room, to the circle's active members; whoever is a member has been let in and needs no trust to join.
+    /// Whoever is banned stays out of public rooms too. A direct conversation is its participants' alone.
     ///
     /// # Errors
     /// Why the user is not let in.
-    pub fn judge(admission: Admission) -> Result<Self, Denied> {
+    pub fn judge(admission: Admission, now: Micros) -> Result<Self, Denied> {
         let account = admission.account.filter(|account| account.is_active).ok_or(Denied::NotAuthenticated)?;
         let room = admission.room.filter(|room| room.is_active).ok_or(Denied::NotFound)?;
         let role = admission.membership.as_ref().map(|membership| membership.role);
         let is_member = admission.membership.is_some_and(|membership| membership.is_active);
-        let is_open = match room.visibility {
-            Visibility::Public => true,
-            Visibility::Closed => is_member || (room.circle_id.is_some() && admission.circle_member),
+        let is_staff = account.person.is_staff;
+        let trust = Trust::of(admission.messages_total, account.date_joined, now, role, is_staff);
+        let is_circles = room.circle_id.is_some() && admission.circle_member;
+        let is_open = match (&admission.dm, room.visibility) {
+            (Some(dm), _) => dm.takes_part,
+            (None, Visibility::Public) => is_member || trust >= Trust::from_stored(room.min_trust_to_join),
+            (None, Visibility::Closed) => is_member || is_circles,
         };
         if role == Some(Role::Banned) || !is_open {
             return Err(Denied::Forbidden);
         }
+        let dm = admission.dm;
         let may_write = match role {
             _ if room.is_archived => Err(Code::Archived),
             Some(Role::Muted) => Err(Code::CannotSend),
+            _ if dm.as_ref().is_some_and(|dm| dm.blocked) => Err(Code::Blocked),
+            _ if dm.as_ref().is_some_and(|dm| dm.refused) => Err(Code::NotAdmitted),
+            _ if dm.is_none() && trust < Trust::from_stored(room.min_trust_to_post) => Err(Code::TrustTooLow),
             _ => Ok(()),
         };
-        Ok(Self { person: account.person, room, may_write })
+        Ok(Self {
+            topic: dm.as_ref().map_or(Topic::Room(room.id), |dm| Topic::Dm(dm.thread)),
+            moderates: is_staff || role.is_some_and(Role::moderates),
+            person: account.person,
+            room,
+            trust,
+            may_write,
+            dm: dm.map(|dm| Dm { thread: dm.thread, others: dm.others, agents: dm.agents }),
+        })
     }
 }
 
@@ -76,7 +108,7 @@ struct Remembered {
 /// The grants of this instance.
 pub struct Grants {
     store: Store,
-    remembered: Cache<(RoomId, UserId), Arc<Remembered>>,
+    remembered: Cache<(Venue, UserId), Arc<Remembered>>,
 }
 
 impl Grants {
@@ -90,10 +122,10 @@ impl Grants {
     ///
     /// # Errors
     /// Why the user may do nothing, or that it cannot be told.
-    pub async fn of(&self, room: RoomId, user: UserId) -> Result<Arc<Grant>, Denied> {
-        match self.remembered.get(&(room, user)) {
+    pub async fn of(&self, venue: Venue, user: UserId) -> Result<Arc<Grant>, Denied> {
+        match self.remembered.get(&(venue, user)) {
             Some(remembered) if remembered.until > Instant::now() => Ok(Arc::clone(&remembered.grant)),
-            _ => self.look_up(room, user).await,
+            _ => self.look_up(venue, user).await,
         }
     }
 
@@ -101,29 +133,25 @@ impl Grants {
     ///
     /// # Errors
     /// Why the user may do nothing, or that it cannot be told.
-    pub async fn look_up(&self, room: RoomId, user: UserId) -> Result<Arc<Grant>, Denied> {
-        let judged = self.store.admission(room, user).await.map_err(Denied::from).and_then(Grant::judge);
-        match judged {
-            Ok(grant) => Ok(self.remember(grant)),
+    pub async fn look_up(&self, venue: Venue, user: UserId) -> Result<Arc<Grant>, Denied> {
+        let admission = self.store.admission(venue, user).await?;
+        match Grant::judge(admission, Micros::now()) {
+            Ok(grant) => {
+                let (grant, until) = (Arc::new(grant), Instant::now() + LIFE);
+                self.remembered.insert((venue, user), Arc::new(Remembered { grant: Arc::clone(&grant), until }));
+                Ok(grant)
+            }
             Err(denied) => {
-                self.remembered.remove(&(room, user));
+                self.remembered.remove(&(venue, user));
                 Err(denied)
             }
         }
     }
 
-    fn remember(&self, grant: Grant) -> Arc<Grant> {
-        let grant = Arc::new(grant);
-        let until = Instant::now() + LIFE;
-        let remembered = Remembered { grant: Arc::clone(&grant), until };
-        self.remembered.insert((grant.room.id, grant.person.id), Arc::new(remembered));
-        grant
-    }
-
     /// Forgets the grants of a room, of a user, of a user in a room, or all.
     pub fn forget(&self, room: Option<RoomId>, user: Option<UserId>) {
-        self.remembered.retain(|(of_room, of_user), _| {
-            room.is_some_and(|room| room != *of_room) || user.is_some_and(|user| user != *of_user)
+        self.remembered.retain(|(_, of_user), remembered| {
+            room.is_some_and(|room| room != remembered.grant.room.id) || user.is_some_and(|user| user != *of_user)
         });
     }
 }
@@ -131,8 +159,7 @@ impl Grants {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Micros;
-    use crate::store::{Account, Membership};
+    use crate::store::{Account, DirectConversation, Membership};
 
     fn admission(visibility: Visibility, role: Option<(Role, bool)>) -> Admission {
         let person = Person { id: UserId(1), username: "ada".to_owned(), avatar_url: None, is_staff: false };
@@ -161,11 +188,13 @@ mod tests {
                 messages_sent: 0,
             }),
             circle_member: false,
+            messages_total: 0,
+            dm: None,
         }
     }
 
     fn verdict(admission: Admission) -> &'static str {
-        match Grant::judge(admission) {
+        match Grant::judge(admission, Micros(0)) {
             Ok(Grant { may_write: Ok(()), .. }) => "write",
             Ok(_) => "read",
             Err(Denied::NotAuthenticated) => "4001",
@@ -218,5 +247,42 @@ mod tests {
         gone.account.as_mut().expect("has an account").is_active = false;
         assert_eq!(verdict(gone), "4001");
         assert_eq!(verdict(Admission { account: None, ..admission(Visibility::Public, None) }), "4001");
+    }
+
+    #[test]
+    fn trust_opens_rooms_and_mouths() {
+        let mut joining = admission(Visibility::Public, None);
+        joining.room.as_mut().expect("has a room").min_trust_to_join = 1;
+        assert_eq!(verdict(joining.clone()), "4003");
+        joining.membership = admission(Visibility::Public, Some((Role::Member, true))).membership;
+        assert_eq!(verdict(joining), "write", "a member has been let in before");
+
+        let mut posting = admission(Visibility::Public, None);
+        posting.room.as_mut().expect("has a room").min_trust_to_post = 2;
+        assert_eq!(verdict(posting.clone()), "read");
+        posting.account.as_mut().expect("has an account").person.is_staff = true;
+        assert_eq!(verdict(posting), "write");
+    }
+
+    #[test]
+    fn a_direct_conversation_is_its_participants() {
+        let thread = ThreadId(uuid::Uuid::from_u128(3));
+        let dm = DirectConversation {
+            thread,
+            is_group: false,
+            takes_part: true,
+            others: vec![UserId(2)],
+            agents: Vec::new(),
+            blocked: false,
+            refused: false,
+        };
+        let with = |dm: DirectConversation| Admission { dm: Some(dm), ..admission(Visibility::Closed, None) };
+        assert_eq!(verdict(with(dm.clone())), "write");
+        assert_eq!(verdict(with(DirectConversation { takes_part: false, ..dm.clone() })), "4003");
+        let code = |dm| Grant::judge(with(dm), Micros(0)).expect("may read").may_write;
+        assert_eq!(code(DirectConversation { blocked: true, ..dm.clone() }), Err(Code::Blocked));
+        assert_eq!(code(DirectConversation { refused: true, ..dm.clone() }), Err(Code::NotAdmitted));
+        let grant = Grant::judge(with(dm), Micros(0)).expect("may read");
+        assert_eq!(grant.topic, Topic::Dm(thread));
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod bucket;
+pub mod content;
 pub mod grant;
 pub mod quota;
 
@@ -11,9 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use grant::{Denied, Grant, Grants};
-use quota::{Quota, QuotaError, Ticket};
+use quota::{Quota, QuotaError, Ticket, Window};
 
-use crate::domain::{RoomId, UserId};
+use crate::domain::{RoomId, Trust, UserId, Venue};
+use crate::keyspace;
+use crate::wire::command::SendMessage;
 use crate::wire::{ClientCommand, Code, Refusal};
 
 /// When a client may try again what a dependency could not do.
@@ -24,7 +27,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub struct Permit {
     command: ClientCommand,
     grant: Arc<Grant>,
-    ticket: Option<Ticket>,
+    tickets: Vec<Ticket>,
 }
 
 impl Permit {
@@ -35,8 +38,8 @@ impl Permit {
     }
 
     /// What the command took of a quota, to be given back if it fails through no fault of the user's.
-    pub fn take_ticket(&mut self) -> Option<Ticket> {
-        self.ticket.take()
+    pub fn take_tickets(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.tickets)
     }
 }
 
@@ -63,36 +66,80 @@ impl Access {
     ///
     /// # Errors
     /// The refusal that its sender gets.
-    pub async fn check(&self, room: RoomId, user: UserId, command: ClientCommand) -> Result<Permit, Refusal> {
+    pub async fn check(&self, venue: Venue, user: UserId, command: ClientCommand) -> Result<Permit, Refusal> {
         let (name, client_id) = (command.name(), command.client_id().map(str::to_owned));
-        self.decide(room, user, command).await.map_err(|refusal| refusal.to(name, client_id))
+        self.decide(venue, user, command).await.map_err(|refusal| refusal.to(name, client_id))
     }
 
-    async fn decide(&self, room: RoomId, user: UserId, command: ClientCommand) -> Result<Permit, Refusal> {
-        let grant = self.grants.of(room, user).await.map_err(|denied| refusal(&denied))?;
-        let ticket = match command {
-            ClientCommand::SendMessage(_) => {
-                grant.may_write.map_err(Refusal::new)?;
-                Some(self.take_send(user).await?)
-            }
-            _ => None,
+    async fn decide(&self, venue: Venue, user: UserId, command: ClientCommand) -> Result<Permit, Refusal> {
+        let grant = self.grants.of(venue, user).await.map_err(|denied| refusal(&denied))?;
+        let tickets = match &command {
+            ClientCommand::SendMessage(message) => self.check_send(&grant, message).await?,
+            _ => Vec::new(),
         };
-        Ok(Permit { command, grant, ticket })
+        Ok(Permit { command, grant, tickets })
     }
 
     /// Gives back what a command took that failed through no fault of the user's.
-    pub async fn give_back(&self, ticket: Ticket) {
-        self.sends.give_back(ticket).await;
+    pub async fn give_back(&self, tickets: Vec<Ticket>) {
+        for ticket in tickets {
+            self.sends.give_back(ticket).await;
+        }
+    }
+
+    /// What a send may hold, slow mode, and the quota: what costs nothing first, what is counted last.
+    async fn check_send(&self, grant: &Grant, message: &SendMessage) -> Result<Vec<Ticket>, Refusal> {
+        grant.may_write.map_err(Refusal::new)?;
+        if grant.trust == Trust::New {
+            if !message.attachments.is_empty() {
+                return Err(Refusal::new(Code::AttachmentsNotAllowed));
+            }
+            if content::has_link(&message.content) {
+                return Err(Refusal::new(Code::LinksNotAllowed));
+            }
+        }
+        let user = grant.person.id;
+        let slow = match slow_mode(grant) {
+            Some(window) => Some(self.take_slow(grant.room.id, user, window).await?),
+            None => None,
+        };
+        match self.take_send(user).await {
+            Ok(ticket) => Ok(slow.into_iter().chain([ticket]).collect()),
+            Err(refusal) => {
+                self.give_back(slow.into_iter().collect()).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn take_slow(&self, room: RoomId, user: UserId, window: Window) -> Result<Ticket, Refusal> {
+        let taken = self.sends.take_of("slow_mode", keyspace::slow_mode(room, user), &[window]).await;
+        taken.map_err(|error| limited(&error, Code::SlowMode))
     }
 
     async fn take_send(&self, user: UserId) -> Result<Ticket, Refusal> {
-        self.sends.take(user).await.map_err(|error| match error {
-            QuotaError::Limited(limited) => Refusal::after(Code::RateLimited, limited.retry_after),
-            QuotaError::Late | QuotaError::Redis(_) => {
-                tracing::warn!(%error, "a send could not be counted");
-                Refusal::after(Code::Unavailable, SOON)
-            }
-        })
+        self.sends.take(user).await.map_err(|error| limited(&error, Code::RateLimited))
+    }
+}
+
+/// The window of a room's slow mode for a user, if one applies: doubled for the new, none for the trusted.
+fn slow_mode(grant: &Grant) -> Option<Window> {
+    let seconds = u64::try_from(grant.room.slow_mode_seconds).ok().filter(|seconds| *seconds > 0)?;
+    let seconds = match grant.trust {
+        Trust::New => seconds * 2,
+        Trust::Member => seconds,
+        Trust::Trusted => return None,
+    };
+    Some(Window { length: Duration::from_secs(seconds), places: 1 })
+}
+
+fn limited(error: &QuotaError, code: Code) -> Refusal {
+    match error {
+        QuotaError::Limited(limited) => Refusal::after(code, limited.retry_after),
+        QuotaError::Late | QuotaError::Redis(_) => {
+            tracing::warn!(%error, "a send could not be counted");
+            Refusal::after(Code::Unavailable, SOON)
+        }
     }
 }
 

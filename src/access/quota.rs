@@ -50,7 +50,7 @@ pub struct Limited {
 /// A place taken, to be given back if what it was for failed through no fault of the user's.
 #[derive(Clone, Debug)]
 pub struct Ticket {
-    user: UserId,
+    key: String,
     /// `None` when no window is on.
     member: Option<String>,
     /// When it was taken, by Redis's clock; 0 when no window is on.
@@ -87,13 +87,25 @@ impl Quota {
     /// # Errors
     /// When a window is full, or Redis does not answer within two seconds, or fails.
     pub async fn take(&self, user: UserId) -> Result<Ticket, QuotaError> {
-        if self.windows.is_empty() {
-            return Ok(Ticket { user, member: None, at: Micros(0) });
+        self.take_from(self.verb, (self.key)(user), &self.windows).await
+    }
+
+    /// Takes a place in windows of another verb, under a key of its own: slow mode, which depends on the room.
+    ///
+    /// # Errors
+    /// As [`Quota::take`].
+    pub async fn take_of(&self, verb: &'static str, key: String, windows: &[Window]) -> Result<Ticket, QuotaError> {
+        self.take_from(verb, key, windows).await
+    }
+
+    async fn take_from(&self, verb: &'static str, key: String, windows: &[Window]) -> Result<Ticket, QuotaError> {
+        if windows.is_empty() {
+            return Ok(Ticket { key, member: None, at: Micros(0) });
         }
         let member = unique();
-        let mut call = TAKE.key((self.key)(user));
+        let mut call = TAKE.key(&key);
         call.arg(&member);
-        for window in self.windows.iter() {
+        for window in windows {
             call.arg(micros(window.length)).arg(window.places);
         }
         let mut connection = self.connection.clone();
@@ -103,17 +115,17 @@ impl Quota {
             error.map_or(QuotaError::Late, QuotaError::Redis)
         })?;
         if wait > 0 {
-            self.metrics.limited_total.with_label_values(&[self.verb]).inc();
+            self.metrics.limited_total.with_label_values(&[verb]).inc();
             return Err(QuotaError::Limited(Limited { retry_after: Duration::from_micros(wait), at: Micros(at) }));
         }
-        Ok(Ticket { user, member: Some(member), at: Micros(at) })
+        Ok(Ticket { key, member: Some(member), at: Micros(at) })
     }
 
     /// Gives a place back. If Redis does not answer, it stays taken.
     pub async fn give_back(&self, ticket: Ticket) {
         let Some(member) = ticket.member else { return };
         let mut command = redis::cmd("ZREM");
-        command.arg((self.key)(ticket.user)).arg(member);
+        command.arg(ticket.key).arg(member);
         if within(command.exec_async(&mut self.connection.clone())).await.is_err() {
             self.metrics.redis_failures_total.with_label_values(&["quota"]).inc();
         }

@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 
 use crate::access::Grant;
 use crate::bus::{BusError, Envelope, Kind, Log, Position};
-use crate::domain::{Message, Micros, Person, Topic, UserId};
+use crate::domain::{Message, Micros, Person, Topic, UserId, Venue};
 use crate::presence::{Presence, PresenceError, Stay};
 use crate::store::{Store, StoreError};
 use crate::wire::event::{self, Place, State};
@@ -37,8 +37,8 @@ pub struct Opening {
     pub after: Place,
     /// Events in JSON, in order.
     pub events: Vec<Vec<u8>>,
-    /// Keeps the user present until it is dropped.
-    pub stay: Stay,
+    /// Keeps the user present in a room until it is dropped.
+    pub stay: Option<Stay>,
 }
 
 /// Names of people, remembered for a minute.
@@ -88,30 +88,38 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    /// Reads a room's first state and makes the user present. The seat must have been taken, and its topic subscribed
-    /// to, before.
+    /// Reads the first state and makes the user present. The seat must have been taken, and its topic subscribed to,
+    /// before.
     ///
     /// # Errors
     /// When a dependency does not answer.
     ///
     /// # Cancel safety
     /// Safe: if it is dropped, the user leaves again.
-    pub async fn enter(&self, topic: Topic, grant: &Grant) -> Result<Opening, EnterError> {
+    pub async fn enter(&self, venue: Venue, grant: &Grant) -> Result<Opening, EnterError> {
         // The place first, the messages second: what is published between the two comes as an event.
-        let position = self.log.position(topic).await?;
+        let position = self.log.position(grant.topic).await?;
         let page = self.store.latest(grant.room.id, STATE_MESSAGES).await?;
         let me = self.directory.learn(grant.person.clone());
-        let joined = Envelope::passing(Kind::Joined, me.id, event::user_joined(&me)).encode();
-        let entered = self.presence.enter(grant.room.id, me.id, &joined).await?;
-        let online = self.directory.look_up(&entered.sample).await?;
         let messages = settled(&page.messages, position, Micros::now());
         let state = State { messages, has_more: page.has_more, cursor: page.cursor, place: position.place() };
-        let mut events = vec![event::room_state(&grant.room, &state, &online, entered.online)];
+        let (first, stay) = match (venue, grant.topic) {
+            (Venue::Dm(thread), _) => (event::dm_state(thread, &state), None),
+            // A direct conversation entered by its room's path: who is online is a matter of the presence socket.
+            (Venue::Room(_), Topic::Dm(_)) => (event::room_state(&grant.room, &state, &[], 0), None),
+            (Venue::Room(_), _) => {
+                let joined = Envelope::passing(Kind::Joined, me.id, event::user_joined(&me)).encode();
+                let entered = self.presence.enter(grant.room.id, me.id, &joined).await?;
+                let online = self.directory.look_up(&entered.sample).await?;
+                (event::room_state(&grant.room, &state, &online, entered.online), Some(entered.stay))
+            }
+        };
+        let mut events = vec![first];
         if page.has_more {
             // The existing hook begins to page only after this event.
             events.push(event::message_history(&[], true, page.cursor));
         }
-        Ok(Opening { after: position.place(), events, stay: entered.stay })
+        Ok(Opening { after: position.place(), events, stay })
     }
 }
 

@@ -15,7 +15,7 @@ pub use typing::Keyboard;
 
 use crate::access::{Grant, Permit};
 use crate::bus::Log;
-use crate::domain::{ConnectionId, Micros, Topic};
+use crate::domain::{ConnectionId, Micros, Topic, UserId, Venue};
 use crate::presence::Typing;
 use crate::store::{Store, Writer};
 use crate::wire::{ClientCommand, Refusal, event};
@@ -32,6 +32,9 @@ pub struct Commands {
 #[derive(Debug)]
 pub struct Actor {
     pub connection: ConnectionId,
+    pub user: UserId,
+    /// What the path of its socket named.
+    pub venue: Venue,
     pub topic: Topic,
     /// When it last said that it types.
     pub keyboard: Keyboard,

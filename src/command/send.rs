@@ -22,7 +22,7 @@ impl Commands {
         let draft = Draft {
             id,
             room_id: grant.room.id,
-            dm_thread: None,
+            dm_thread: grant.dm.as_ref().map(|dm| dm.thread),
             thread_id: None,
             author: grant.person.id,
             message_type: message_type(&message.attachments),

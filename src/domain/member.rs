@@ -44,4 +44,10 @@ impl Role {
             _ => Self::Member,
         }
     }
+
+    /// Says whether the role may moderate others' messages.
+    #[must_use]
+    pub fn moderates(self) -> bool {
+        matches!(self, Self::Owner | Self::Admin | Self::Moderator)
+    }
 }

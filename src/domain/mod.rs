@@ -8,10 +8,12 @@ pub mod message;
 pub mod room;
 pub mod time;
 pub mod topic;
+pub mod trust;
 
 pub use id::{ConnectionId, InstanceName, MessageId, RoomId, ThreadId, UserId};
 pub use member::{Person, Role};
 pub use message::{Author, Message, ReplyPreview};
 pub use room::{Room, Visibility};
 pub use time::Micros;
-pub use topic::Topic;
+pub use topic::{Topic, Venue};
+pub use trust::Trust;

@@ -6,6 +6,30 @@ use uuid::Uuid;
 
 use super::{RoomId, ThreadId};
 
+/// What the path of a socket names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Venue {
+    /// A room, by its own id.
+    Room(RoomId),
+    /// A direct conversation, by its thread's id.
+    Dm(ThreadId),
+}
+
+impl From<RoomId> for Venue {
+    fn from(room: RoomId) -> Self {
+        Self::Room(room)
+    }
+}
+
+impl fmt::Display for Venue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Room(id) => write!(f, "room:{id}"),
+            Self::Dm(id) => write!(f, "dm:{id}"),
+        }
+    }
+}
+
 /// A stream of events that sessions join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::RoomId;
+use crate::domain::{RoomId, ThreadId};
 
 /// Length of a UUID with hyphens. The other spellings that a UUID has are all of other lengths.
 const HYPHENATED: usize = 36;
@@ -12,17 +12,21 @@ const HYPHENATED: usize = 36;
 pub enum SocketPath {
     /// `/ws/community/room/<uuid>/`: a room.
     Room(RoomId),
+    /// `/ws/community/dm/<uuid>/`: a direct conversation, by its thread's id.
+    Dm(ThreadId),
 }
 
 impl SocketPath {
     /// Reads a path, with or without its last slash, the UUID in any case.
     pub(super) fn parse(path: &str) -> Option<Self> {
-        let id = path.strip_prefix("/ws/community/room/")?;
+        let (kind, id) = path.strip_prefix("/ws/community/")?.split_once('/')?;
         let id = id.strip_suffix('/').unwrap_or(id);
-        if id.len() != HYPHENATED {
-            return None;
+        let id = Some(id).filter(|id| id.len() == HYPHENATED).and_then(|id| Uuid::try_parse(id).ok())?;
+        match kind {
+            "room" => Some(Self::Room(RoomId(id))),
+            "dm" => Some(Self::Dm(ThreadId(id))),
+            _ => None,
         }
-        Uuid::try_parse(id).ok().map(|id| Self::Room(RoomId(id)))
     }
 }
 
@@ -44,6 +48,13 @@ mod tests {
     }
 
     #[test]
+    fn a_direct_conversation_is_found_likewise() {
+        let thread = Some(SocketPath::Dm(ThreadId(Uuid::try_parse(ID).expect("is a UUID"))));
+        assert_eq!(SocketPath::parse(&format!("/ws/community/dm/{ID}/")), thread);
+        assert_eq!(SocketPath::parse(&format!("/ws/community/dm/{ID}")), thread);
+    }
+
+    #[test]
     fn any_other_path_is_nothing() {
         let simple = ID.replace('-', "");
         for path in [
@@ -53,7 +64,7 @@ mod tests {
             "/ws/community/room/",
             "/ws/community/room//",
             "/ws/community/presence/",
-            &format!("/ws/community/dm/{ID}/"),
+            &format!("/ws/community/thread/{ID}/"),
             &format!("/ws/community/room/{ID}//"),
             &format!("/ws/community/room//{ID}/"),
             &format!("/ws/community/room/{ID}/x"),

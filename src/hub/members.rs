@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::domain::{ConnectionId, Topic, UserId};
+use crate::domain::{ConnectionId, RoomId, Topic, UserId, Venue};
 use crate::socket::Outbox;
 
 /// One connected person on one topic.
@@ -12,6 +12,10 @@ use crate::socket::Outbox;
 pub struct Member {
     pub connection: ConnectionId,
     pub user: UserId,
+    /// What the path of its socket named.
+    pub venue: Venue,
+    /// The room whose messages it reads.
+    pub room: RoomId,
     pub topic: Topic,
     /// The session version the login was checked against; `None` when there was none.
     pub session_version: Option<i64>,

@@ -6,7 +6,6 @@ use tokio::sync::mpsc;
 
 use super::{Sessions, warden};
 use crate::bus::Control;
-use crate::domain::Topic;
 use crate::hub::Member;
 use crate::lifecycle::Lifecycle;
 use crate::wire::Close;
@@ -38,7 +37,7 @@ async fn follow(sessions: &Sessions, order: Control) {
         }
         Control::Kick { room, user } => {
             sessions.access.grants().forget(Some(room), Some(user));
-            let there = |member: &Member| member.topic == Topic::Room(room);
+            let there = |member: &Member| member.room == room;
             end(members.of(user).into_iter().filter(there), Close::FORBIDDEN);
         }
         Control::Refresh { room, user } => {
@@ -47,12 +46,12 @@ async fn follow(sessions: &Sessions, order: Control) {
                 Some(user) => members.of(user),
                 None => members.all(),
             };
-            let there = |member: &Member| room.is_none_or(|room| member.topic == Topic::Room(room));
+            let there = |member: &Member| room.is_none_or(|room| member.room == room);
             warden::check(sessions, concerned.into_iter().filter(there).collect()).await;
         }
         Control::RoomChanged { room } => {
             sessions.access.grants().forget(Some(room), None);
-            let there = |member: &Member| member.topic == Topic::Room(room);
+            let there = |member: &Member| member.room == room;
             let present: Vec<_> = members.all().into_iter().filter(there).collect();
             warden::check(sessions, present.clone()).await;
             warden::tell_room(sessions, room, &present).await;

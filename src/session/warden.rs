@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Sessions;
+use super::login::closes;
 use crate::access::Grant;
-use crate::domain::{RoomId, Topic, UserId};
+use crate::domain::{Micros, RoomId, UserId, Venue};
 use crate::hub::Member;
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Class, Frame};
@@ -37,8 +38,7 @@ pub async fn watch(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
 /// Looks up the rights of members, and ends the sessions of those that have none any more.
 pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
     for batch in members.chunks(BATCH) {
-        let pairs: Vec<(RoomId, UserId)> =
-            batch.iter().filter_map(|member| room_of(member).map(|room| (room, member.user))).collect();
+        let pairs: Vec<(Venue, UserId)> = batch.iter().map(|member| (member.venue, member.user)).collect();
         let admissions = match sessions.commands.store.admissions(&pairs).await {
             Ok(admissions) => admissions,
             Err(error) => {
@@ -46,13 +46,11 @@ pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
                 return;
             }
         };
-        let judged = pairs.iter().zip(admissions.into_iter().map(Grant::judge));
-        let denied: std::collections::HashMap<_, _> =
-            judged.filter_map(|(pair, verdict)| verdict.err().map(|denied| (*pair, denied))).collect();
-        for member in batch {
-            if let Some(denied) = room_of(member).and_then(|room| denied.get(&(room, member.user))) {
-                sessions.access.grants().forget(room_of(member), Some(member.user));
-                member.outbox.close(super::closes(denied));
+        let now = Micros::now();
+        for (member, admission) in batch.iter().zip(admissions) {
+            if let Err(denied) = Grant::judge(admission, now) {
+                sessions.access.grants().forget(Some(member.room), Some(member.user));
+                member.outbox.close(closes(&denied));
             }
         }
     }
@@ -61,7 +59,7 @@ pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
 /// Tells those present in a room how it is set now.
 pub(super) async fn tell_room(sessions: &Sessions, room: RoomId, present: &[Member]) {
     let Some(first) = present.first() else { return };
-    match sessions.access.grants().look_up(room, first.user).await {
+    match sessions.access.grants().look_up(first.venue, first.user).await {
         Ok(grant) => {
             let frame = Frame::text(&event::room_updated(&grant.room));
             for member in present {
@@ -69,12 +67,5 @@ pub(super) async fn tell_room(sessions: &Sessions, room: RoomId, present: &[Memb
             }
         }
         Err(error) => tracing::debug!(%room, %error, "a changed room was not told"),
-    }
-}
-
-fn room_of(member: &Member) -> Option<RoomId> {
-    match member.topic {
-        Topic::Room(room) => Some(room),
-        Topic::Dm(_) | Topic::Thread(_) => None,
     }
 }

@@ -1,8 +1,11 @@
 //! Users, and what a room says about one: everything that decides who gets in.
 
+use uuid::Uuid;
+
 use super::row::{Account, Columns, Membership};
 use super::{Store, StoreError, arguments};
-use crate::domain::{Person, Room, RoomId, UserId};
+
+use crate::domain::{Person, Room, RoomId, ThreadId, UserId, Venue};
 
 /// What Django's tables say about one user and one room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +18,27 @@ pub struct Admission {
     pub membership: Option<Membership>,
     /// The room is a circle's chat and the user an active member of the circle.
     pub circle_member: bool,
+    /// Messages that the user has sent in all rooms.
+    pub messages_total: i64,
+    /// Set when the room holds a direct conversation.
+    pub dm: Option<DirectConversation>,
+}
+
+/// What Django's tables say about a direct conversation and one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectConversation {
+    pub thread: ThreadId,
+    pub is_group: bool,
+    /// The user takes part in it.
+    pub takes_part: bool,
+    /// The other participants.
+    pub others: Vec<UserId>,
+    /// Those of the others who are agents: users of tier `team`.
+    pub agents: Vec<UserId>,
+    /// One of two blocked the other.
+    pub blocked: bool,
+    /// The other of two does not admit messages from this user.
+    pub refused: bool,
 }
 
 impl Store {
@@ -31,8 +55,8 @@ impl Store {
     ///
     /// # Errors
     /// When Postgres does not answer.
-    pub async fn admission(&self, room: RoomId, user: UserId) -> Result<Admission, StoreError> {
-        let found = self.admissions(&[(room, user)]).await?;
+    pub async fn admission(&self, venue: impl Into<Venue>, user: UserId) -> Result<Admission, StoreError> {
+        let found = self.admissions(&[(venue.into(), user)]).await?;
         found.into_iter().next().ok_or_else(|| StoreError::Unreadable("no row of admission".to_owned()))
     }
 
@@ -40,12 +64,21 @@ impl Store {
     ///
     /// # Errors
     /// When Postgres does not answer.
-    pub async fn admissions(&self, wanted: &[(RoomId, UserId)]) -> Result<Vec<Admission>, StoreError> {
+    pub async fn admissions(&self, wanted: &[(Venue, UserId)]) -> Result<Vec<Admission>, StoreError> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let (rooms, users): (Vec<_>, Vec<_>) = wanted.iter().map(|(room, user)| (room.0, user.0)).unzip();
-        let rows = self.read(|sql| &sql.admission, arguments!(rooms, users)).await?;
+        let (mut rooms, mut threads, mut users) = (Vec::new(), Vec::new(), Vec::new());
+        for (venue, user) in wanted {
+            let (room, thread): (Option<Uuid>, Option<Uuid>) = match venue {
+                Venue::Room(RoomId(id)) => (Some(*id), None),
+                Venue::Dm(ThreadId(id)) => (None, Some(*id)),
+            };
+            rooms.push(room);
+            threads.push(thread);
+            users.push(user.0);
+        }
+        let rows = self.read(|sql| &sql.admission, arguments!(rooms, threads, users)).await?;
         if rows.len() != wanted.len() {
             return Err(StoreError::Unreadable("not one row of admission for each pair".to_owned()));
         }
@@ -57,6 +90,8 @@ impl Store {
                     room: columns.room()?,
                     membership: columns.membership()?,
                     circle_member: columns.take()?,
+                    messages_total: columns.take()?,
+                    dm: direct(&mut columns)?,
                 })
             })
             .collect()
@@ -75,4 +110,22 @@ impl Store {
         let accounts = rows.iter().map(|row| Columns::of(row).account());
         accounts.filter_map(|account| account.map(|found| found.map(|account| account.person)).transpose()).collect()
     }
+}
+
+fn direct(columns: &mut Columns<'_>) -> Result<Option<DirectConversation>, StoreError> {
+    let thread: Option<Uuid> = columns.take()?;
+    let is_group: Option<bool> = columns.take()?;
+    let takes_part = columns.take()?;
+    let (others, agents): (Vec<i64>, Vec<i64>) = (columns.take()?, columns.take()?);
+    let (blocked, refused) = (columns.take()?, columns.take()?);
+    let users = |ids: Vec<i64>| ids.into_iter().map(UserId).collect();
+    Ok(thread.map(|thread| DirectConversation {
+        thread: ThreadId(thread),
+        is_group: is_group.unwrap_or_default(),
+        takes_part,
+        others: users(others),
+        agents: users(agents),
+        blocked,
+        refused,
+    }))
 }

@@ -22,7 +22,7 @@ use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-pub use account::Admission;
+pub use account::{Admission, DirectConversation};
 pub use error::{Refusal, StoreError};
 pub use history::Page;
 pub use row::{Account, Membership};
@@ -68,15 +68,21 @@ impl Store {
     /// [`StoreError::Settings`] when it can never work, any other when it does not now; within three seconds.
     pub async fn connect(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let options = settings.options()?;
-        let first = async { PgConnection::connect_with(&options).await?.close().await };
-        timeout(CONNECT, first).await.map_err(|_| StoreError::Timeout)??;
+        let first = async {
+            let mut connection = PgConnection::connect_with(&options).await?;
+            let found = sqlx::query_scalar(sql::HAS_DM_PERMISSION).bind(&settings.user_table);
+            let dm_permission: bool = found.persistent(false).fetch_one(&mut connection).await?;
+            connection.close().await?;
+            Ok::<_, sqlx::Error>(dm_permission)
+        };
+        let dm_permission = timeout(CONNECT, first).await.map_err(|_| StoreError::Timeout)??;
         // Three in ten are the writers': enough for their lanes at the default of ten.
         let readers = settings.pool - (settings.pool * 3 / 10).max(1);
         Ok(Self {
             inner: Arc::new(Inner {
                 pool: link::pool(options, settings.pool),
                 readers: Semaphore::new(readers as usize),
-                sql: Sql::new(&settings.user_table),
+                sql: Sql::new(&settings.user_table, dm_permission),
                 pgbouncer: settings.pgbouncer,
                 statement_timeout: settings.statement_timeout,
                 latest: Flights::new(),

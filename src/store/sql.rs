@@ -8,6 +8,7 @@ use std::sync::Arc;
 /// Every statement, ready for use.
 pub(super) struct Sql {
     pub user_table: Box<str>,
+    pub dm_permission: bool,
     pub account: Arc<str>,
     pub admission: Arc<str>,
     pub people: Arc<str>,
@@ -30,10 +31,10 @@ pub struct NamedQuery {
 
 /// Every prepared statement the gateway sends to Postgres, by name.
 ///
-/// `user_table` must be a plain identifier ([`super::is_identifier`]).
+/// `user_table` must be a plain identifier ([`super::is_identifier`]); `dm_permission` says whether it has that column.
 #[must_use]
-pub fn queries(user_table: &str) -> Vec<NamedQuery> {
-    let sql = Sql::new(user_table);
+pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
+    let sql = Sql::new(user_table, dm_permission);
     [
         ("account", sql.account),
         ("admission", sql.admission),
@@ -49,6 +50,10 @@ pub fn queries(user_table: &str) -> Vec<NamedQuery> {
     .map(|(name, sql)| NamedQuery { name, sql })
     .collect()
 }
+
+/// Says whether the user table has the column that a later version of Django's app adds.
+pub(super) const HAS_DM_PERMISSION: &str = "SELECT EXISTS (SELECT FROM information_schema.columns \
+    WHERE table_schema = ANY (current_schemas(false)) AND table_name = $1 AND column_name = 'dm_permission')";
 
 /// A user's columns.
 const USER: &str = "u.id, u.username, NULLIF(u.avatar_url, ''), u.is_staff, u.is_active, u.tier, u.date_joined";
@@ -68,7 +73,8 @@ const MESSAGE: &str = "m.id, m.room_id, m.thread_id, a.id, a.username, NULLIF(a.
                        m.is_edited, m.edited_at, m.is_pinned, m.created_at";
 
 impl Sql {
-    pub(super) fn new(user_table: &str) -> Self {
+    /// `dm_permission`: the user table has that column.
+    pub(super) fn new(user_table: &str, dm_permission: bool) -> Self {
         // OFFSET 0 keeps these a look-up by key for each message of the page, whatever the planner thinks of the tables.
         let neighbours = format!(
             "LEFT JOIN LATERAL (SELECT id, username, avatar_url FROM \"{user_table}\"
@@ -81,19 +87,10 @@ impl Sql {
         let newest_first = "ORDER BY m.created_at DESC, m.id";
         Self {
             user_table: user_table.into(),
+            dm_permission,
             account: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = $1").into(),
             people: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = ANY($1)").into(),
-            admission: format!(
-                "SELECT {USER}, {ROOM}, m.role, m.is_active, m.last_read_at, m.messages_sent,
-                        EXISTS (SELECT FROM thrive_circle_circlemembership c
-                                 WHERE c.circle_id = r.circle_id AND c.user_id = k.user_id AND c.is_active)
-                   FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY k(room_id, user_id, place)
-                   LEFT JOIN \"{user_table}\" u ON u.id = k.user_id
-                   LEFT JOIN community_room r ON r.id = k.room_id
-                   LEFT JOIN community_roommembership m ON m.room_id = k.room_id AND m.user_id = k.user_id
-                  ORDER BY k.place"
-            )
-            .into(),
+            admission: admission(user_table, dm_permission).into(),
             latest: format!(
                 "WITH m AS (SELECT {PAGE} FROM community_message m
                              WHERE m.room_id = $1 AND NOT m.is_hidden {newest_first} LIMIT $2)
@@ -219,5 +216,75 @@ fn write(user_table: &str) -> String {
          SELECT verdict, at, answered_id, is_shown, answered_content, answered_author_id, answered_username,
                 pg_current_xact_id()::text
            FROM placed ORDER BY n"
+    )
+}
+
+/// All that decides what users may do in rooms and direct conversations, a row for each of the pairs asked for.
+///
+/// A venue is a room's id or a conversation's; a conversation's messages live in its room. `blocked` and `refused` are
+/// about conversations of two only. Refused: the other one's `dm_permission` does not admit the user, who is no agent,
+/// and the other one has not answered here yet.
+fn admission(user_table: &str, dm_permission: bool) -> String {
+    let refused = if dm_permission {
+        format!(
+            "d.id IS NOT NULL AND NOT d.is_group AND EXISTS (
+                SELECT FROM community_directmessagethread_participants p
+                 CROSS JOIN LATERAL (SELECT id, tier, dm_permission FROM \"{user_table}\"
+                                      WHERE id = p.user_id OFFSET 0) q
+                 WHERE p.directmessagethread_id = d.id AND p.user_id <> k.user_id AND q.tier <> 'team'
+                   AND CASE q.dm_permission
+                         WHEN 'none' THEN true
+                         WHEN 'following' THEN NOT EXISTS (
+                              SELECT FROM users_userfollow f WHERE f.follower_id = q.id AND f.following_id = k.user_id)
+                         WHEN 'connections' THEN NOT (
+                              EXISTS (SELECT FROM users_userfollow f
+                                       WHERE (f.follower_id = q.id AND f.following_id = k.user_id)
+                                          OR (f.follower_id = k.user_id AND f.following_id = q.id))
+                              OR EXISTS (SELECT FROM community_roommembership x
+                                          JOIN community_roommembership y ON y.room_id = x.room_id
+                                          JOIN community_room z ON z.id = x.room_id AND z.room_type <> 'dm'
+                                         WHERE x.user_id = q.id AND x.is_active
+                                           AND y.user_id = k.user_id AND y.is_active)
+                              OR EXISTS (SELECT FROM thrive_circle_circlemembership x
+                                          JOIN thrive_circle_circlemembership y ON y.circle_id = x.circle_id
+                                         WHERE x.user_id = q.id AND x.is_active
+                                           AND y.user_id = k.user_id AND y.is_active))
+                         ELSE false
+                       END
+                   AND NOT EXISTS (SELECT FROM community_message w
+                                    WHERE w.room_id = d.room_id AND w.author_id = q.id))"
+        )
+    } else {
+        "false".to_owned()
+    };
+    format!(
+        "SELECT {USER}, {ROOM}, m.role, m.is_active, m.last_read_at, m.messages_sent,
+                EXISTS (SELECT FROM thrive_circle_circlemembership c
+                         WHERE c.circle_id = r.circle_id AND c.user_id = k.user_id AND c.is_active),
+                (SELECT COALESCE(sum(s.messages_sent), 0)::bigint FROM community_roommembership s
+                  WHERE s.user_id = k.user_id),
+                d.id, d.is_group,
+                EXISTS (SELECT FROM community_directmessagethread_participants p
+                         WHERE p.directmessagethread_id = d.id AND p.user_id = k.user_id),
+                (SELECT COALESCE(array_agg(p.user_id ORDER BY p.user_id), '{{}}')
+                   FROM community_directmessagethread_participants p
+                  WHERE p.directmessagethread_id = d.id AND p.user_id <> k.user_id),
+                (SELECT COALESCE(array_agg(p.user_id ORDER BY p.user_id), '{{}}')
+                   FROM community_directmessagethread_participants p
+                  WHERE p.directmessagethread_id = d.id AND p.user_id <> k.user_id
+                    AND (SELECT q.tier FROM \"{user_table}\" q WHERE q.id = p.user_id) = 'team'),
+                d.id IS NOT NULL AND NOT d.is_group AND EXISTS (
+                    SELECT FROM community_directmessagethread_participants p
+                      JOIN community_userblock b ON (b.blocker_id = k.user_id AND b.blocked_id = p.user_id)
+                                                 OR (b.blocker_id = p.user_id AND b.blocked_id = k.user_id)
+                     WHERE p.directmessagethread_id = d.id AND p.user_id <> k.user_id),
+                {refused}
+           FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY k(room_id, thread_id, user_id, place)
+           LEFT JOIN community_directmessagethread t ON t.id = k.thread_id
+           LEFT JOIN \"{user_table}\" u ON u.id = k.user_id
+           LEFT JOIN community_room r ON r.id = COALESCE(k.room_id, t.room_id)
+           LEFT JOIN community_directmessagethread d ON d.room_id = r.id
+           LEFT JOIN community_roommembership m ON m.room_id = r.id AND m.user_id = k.user_id
+          ORDER BY k.place"
     )
 }

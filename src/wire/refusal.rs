@@ -18,6 +18,12 @@ pub enum Code {
     InvalidAttachments,
     UnknownCursor,
     Archived,
+    Blocked,
+    NotAdmitted,
+    TrustTooLow,
+    LinksNotAllowed,
+    AttachmentsNotAllowed,
+    SlowMode,
     Unavailable,
 }
 
@@ -38,6 +44,12 @@ impl Code {
             Self::InvalidAttachments => "invalid_attachments",
             Self::UnknownCursor => "unknown_cursor",
             Self::Archived => "room_archived",
+            Self::Blocked => "blocked",
+            Self::NotAdmitted => "not_admitted",
+            Self::TrustTooLow => "trust_too_low",
+            Self::LinksNotAllowed => "links_not_allowed",
+            Self::AttachmentsNotAllowed => "attachments_not_allowed",
+            Self::SlowMode => "slow_mode",
             Self::Unavailable => "unavailable",
         }
     }
@@ -54,6 +66,13 @@ impl Code {
             Self::CannotSend | Self::Archived => "You cannot send messages in this room",
             Self::AuthenticationRequired => "Authentication required",
             Self::InvalidFrame | Self::InvalidAttachments | Self::UnknownCursor => "Failed to process message",
+            // The same text whoever blocked, so that nobody learns it.
+            Self::Blocked => "You cannot send messages to this user",
+            Self::NotAdmitted => "This user does not accept messages from you",
+            Self::TrustTooLow => "You need more trust to post in this room",
+            Self::LinksNotAllowed => "New members cannot post links yet",
+            Self::AttachmentsNotAllowed => "New members cannot post attachments yet",
+            Self::SlowMode => "Slow mode is on in this room. Please wait.",
             Self::Unavailable => "Temporarily unavailable. Please try again.",
         }
     }

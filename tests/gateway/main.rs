@@ -8,6 +8,7 @@ mod cli_readme;
 mod cli_run;
 mod cli_serve;
 mod cli_token;
+mod dm;
 mod frames;
 mod harness;
 mod http_limits;

@@ -57,7 +57,7 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
     match name {
         "account" => "17".to_owned(),
         "people" => "ARRAY[1, 2, 3]::bigint[]".to_owned(),
-        "admission" => format!("'{room}', 17"),
+        "admission" => format!("ARRAY['{room}', NULL]::uuid[], ARRAY[NULL, '{new}']::uuid[], ARRAY[17, 17]::bigint[]"),
         "latest" => format!("'{room}', 51"),
         "history" => format!("'{room}', '{message}', 51"),
         "mark_read" => format!("'{room}', 20, '{message}'"),
@@ -84,11 +84,15 @@ async fn no_statement_reads_a_whole_table_and_pages_come_from_djangos_index() {
     .unwrap();
 
     let mut faults = Vec::new();
+    sqlx::raw_sql("ALTER TABLE users_user ADD COLUMN dm_permission varchar(20) NOT NULL DEFAULT 'everyone'")
+        .execute(stack.db())
+        .await
+        .unwrap();
     // Both of the plans that a prepared statement may get: made for its values, and made for any.
     for mode in ["force_custom_plan", "force_generic_plan"] {
         let mut link = stack.db().acquire().await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(format!("SET plan_cache_mode = {mode}"))).execute(&mut *link).await.unwrap();
-        for query in queries("users_user") {
+        for query in queries("users_user", true) {
             let name = query.name;
             let prepare = format!("PREPARE plan_of_{name} AS {}", query.sql);
             let explain = format!("EXPLAIN (COSTS OFF) EXECUTE plan_of_{name}({})", values(name, room, message));

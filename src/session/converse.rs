@@ -1,0 +1,88 @@
+//! The conversation of one session: one frame after the other, each answered before the next is looked at.
+
+use std::time::Instant;
+
+use super::{Sessions, Tally};
+use crate::access::bucket::Bucket;
+use crate::command::{Actor, Replies};
+use crate::domain::Micros;
+use crate::socket::{Class, Frame, Incoming, Outbox, Socket, TextMessage};
+use crate::wire::{ClientCommand, Close, Code, Refusal, event};
+
+/// How many frames in a row may be wrong before the connection ends.
+const MOST_WRONG: u32 = 20;
+
+impl Sessions {
+    /// Takes frames until the connection ends.
+    pub(super) async fn converse(&self, actor: &mut Actor, socket: &mut Socket, outbox: &Outbox, tally: &mut Tally) {
+        let mut bucket = Bucket::new(Instant::now());
+        let (mut wrong_in_a_row, mut too_often) = (0, false);
+        loop {
+            let text = match socket.next().await {
+                Incoming::Text(text) => Some(text),
+                Incoming::Control => None, // a ping, a pong, a fragment: answered, but counted
+                Incoming::Binary(_) | Incoming::Closed(_) => return,
+            };
+            if text.is_some() {
+                tally.frames += 1;
+                self.metrics.frames_received_total.inc();
+            }
+            let reply = match (bucket.take(&self.frames, Instant::now()), text) {
+                (Ok(()), Some(text)) => socket.while_writing(self.answer(actor, text)).await,
+                (Ok(()), None) => continue,
+                (Err(wait), _) => {
+                    self.metrics.limited_total.with_label_values(&["frames"]).inc();
+                    too_often = wait.too_often;
+                    Err(Refusal::after(Code::RateLimited, wait.after))
+                }
+            };
+            match reply {
+                Ok(events) => {
+                    wrong_in_a_row = 0;
+                    for event in events {
+                        let _ = outbox.push(&Frame::text(&event), Class::Message);
+                    }
+                }
+                Err(refusal) => {
+                    tally.refused += 1;
+                    wrong_in_a_row = if refusal.code.is_protocol_error() { wrong_in_a_row + 1 } else { 0 };
+                    let _ = outbox.push(&Frame::text(&event::error(&refusal)), Class::Message);
+                }
+            }
+            if wrong_in_a_row >= MOST_WRONG || too_often {
+                outbox.close(Close::PROTOCOL_ERRORS);
+            }
+        }
+    }
+
+    /// Decode, check, run.
+    async fn answer(&self, actor: &mut Actor, mut text: TextMessage) -> Result<Replies, Refusal> {
+        let started = Instant::now();
+        let decoded = ClientCommand::decode(text.as_bytes_mut());
+        drop(text);
+        let name = decoded.as_ref().map_or("none", ClientCommand::name);
+        let result = match decoded {
+            // A ping is answered in every state, whatever else is down.
+            Ok(ClientCommand::Ping) => Ok(vec![event::pong(Micros::now())]),
+            Ok(command) => self.check_and_run(actor, command).await,
+            Err(refusal) => {
+                self.metrics.protocol_errors_total.with_label_values(&[refusal.code.as_str()]).inc();
+                Err(refusal)
+            }
+        };
+        let outcome = result.as_ref().map_or_else(|refusal| refusal.code.as_str(), |_| "ok");
+        self.metrics.commands_total.with_label_values(&[name, outcome]).inc();
+        self.metrics.command_seconds.observe(started.elapsed().as_secs_f64());
+        result
+    }
+
+    async fn check_and_run(&self, actor: &mut Actor, command: ClientCommand) -> Result<Replies, Refusal> {
+        let mut permit = self.access.check(actor.venue, actor.user, command).await?;
+        let tickets = permit.take_tickets();
+        let result = self.commands.run(actor, permit).await;
+        if let Err(Refusal { code: Code::Unavailable, .. }) = &result {
+            self.access.give_back(tickets).await;
+        }
+        result
+    }
+}

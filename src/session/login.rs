@@ -1,0 +1,83 @@
+//! Who comes in: login, admission, rights.
+
+use std::time::Duration;
+
+use super::{Guest, Sessions};
+use crate::access::Denied;
+use crate::access::admission::{AdmissionError, Reason};
+use crate::domain::{ConnectionId, Micros, UserId, Venue};
+use crate::identity::{Credentials, Identity, LoginError};
+use crate::socket::{Class, Frame, Outbox};
+use crate::wire::{Close, event};
+
+impl Sessions {
+    /// Login, admission, rights: in this order, so that a token is used up whatever is wrong with the rest.
+    pub(super) async fn let_in(
+        &self,
+        connection: ConnectionId,
+        venue: Venue,
+        credentials: Credentials,
+        outbox: &Outbox,
+    ) -> Result<Guest, Close> {
+        let identity = self.identify(credentials).await?;
+        self.note_activity(identity.user).await;
+        let admitted = match self.admission.admit(identity.user, connection, false).await {
+            Ok(admitted) => admitted,
+            Err(AdmissionError::Refused { reason, retry_after }) => return Err(too_many(reason, retry_after, outbox)),
+            Err(error) => {
+                tracing::warn!(%error, "an admission could not be counted");
+                return Err(Close::TRY_LATER);
+            }
+        };
+        let grant = self.access.grants().look_up(venue, identity.user).await.map_err(|denied| closes(&denied))?;
+        Ok(Guest { identity, grant, _admitted: admitted })
+    }
+
+    async fn identify(&self, credentials: Credentials) -> Result<Identity, Close> {
+        let result = self.login.identify(credentials, Micros::now()).await;
+        let (credential, outcome) = match &result {
+            Ok(identity) => (identity.credential.as_str(), "ok"),
+            Err(error) => ("any", error.reason()),
+        };
+        self.metrics.logins_total.with_label_values(&[credential, outcome]).inc();
+        result.map_err(|error| match error {
+            LoginError::Unavailable(_) => {
+                tracing::warn!(%error, "a login could not be checked");
+                Close::TRY_LATER
+            }
+            LoginError::SessionEnded => Close::SESSION_ENDED,
+            _ => Close::NOT_AUTHENTICATED,
+        })
+    }
+
+    /// Tells Django that the user is active, as its own login would. Not worth a refusal when it fails.
+    async fn note_activity(&self, user: UserId) {
+        if let Err(error) = self.login.cache().refresh_activity(user, Micros::now()).await {
+            tracing::debug!(%error, "activity was not refreshed");
+        }
+    }
+}
+
+/// Tells the client how long to wait, in an event, because a close frame cannot.
+fn too_many(reason: Reason, retry_after: Duration, outbox: &Outbox) -> Close {
+    let (close, code) = match reason {
+        Reason::Connections => (Close::TOO_MANY_CONNECTIONS, "too_many_connections"),
+        Reason::Connects => (Close::TOO_MANY_CONNECTS, "too_many_connects"),
+    };
+    let told = event::closing_error(close.reason, code, Some(retry_after));
+    let _ = outbox.push(&Frame::text(&told), Class::Message);
+    close
+}
+
+/// What a denial is at the door.
+pub(super) fn closes(denied: &Denied) -> Close {
+    match denied {
+        Denied::NotAuthenticated => Close::NOT_AUTHENTICATED,
+        Denied::NotFound => Close::NOT_FOUND,
+        Denied::Forbidden => Close::FORBIDDEN,
+        Denied::Unavailable(error) => {
+            tracing::warn!(%error, "rights could not be looked up");
+            Close::TRY_LATER
+        }
+    }
+}
