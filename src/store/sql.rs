@@ -221,7 +221,7 @@ fn write(user_table: &str) -> String {
 
 /// All that decides what users may do in rooms and direct conversations, a row for each of the pairs asked for.
 ///
-/// A venue is a room's id or a conversation's; a conversation's messages live in its room. `blocked` and `refused` are
+/// OFFSET 0 keeps each a look-up by key. A venue is a room's id or a conversation's; a conversation's messages live in its room. `blocked` and `refused` are
 /// about conversations of two only. Refused: the other one's `dm_permission` does not admit the user, who is no agent,
 /// and the other one has not answered here yet.
 fn admission(user_table: &str, dm_permission: bool) -> String {
@@ -280,11 +280,14 @@ fn admission(user_table: &str, dm_permission: bool) -> String {
                      WHERE p.directmessagethread_id = d.id AND p.user_id <> k.user_id),
                 {refused}
            FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY k(room_id, thread_id, user_id, place)
-           LEFT JOIN community_directmessagethread t ON t.id = k.thread_id
-           LEFT JOIN \"{user_table}\" u ON u.id = k.user_id
-           LEFT JOIN community_room r ON r.id = COALESCE(k.room_id, t.room_id)
-           LEFT JOIN community_directmessagethread d ON d.room_id = r.id
-           LEFT JOIN community_roommembership m ON m.room_id = r.id AND m.user_id = k.user_id
+           LEFT JOIN LATERAL (SELECT room_id FROM community_directmessagethread
+                               WHERE id = k.thread_id OFFSET 0) t ON true
+           LEFT JOIN LATERAL (SELECT * FROM \"{user_table}\" WHERE id = k.user_id OFFSET 0) u ON true
+           LEFT JOIN LATERAL (SELECT * FROM community_room WHERE id = COALESCE(k.room_id, t.room_id) OFFSET 0) r ON true
+           LEFT JOIN LATERAL (SELECT id, room_id, is_group FROM community_directmessagethread
+                               WHERE room_id = r.id OFFSET 0) d ON true
+           LEFT JOIN LATERAL (SELECT role, is_active, last_read_at, messages_sent FROM community_roommembership
+                               WHERE room_id = r.id AND user_id = k.user_id OFFSET 0) m ON true
           ORDER BY k.place"
     )
 }
