@@ -51,7 +51,7 @@ async function open() {
 
 function enter() {
   const address = new URLSearchParams({ user: choices.user.name, gateway: choices.gateway.name, room: choices.room.name });
-  history.replaceState(null, '', `?${address}`);
+  history.replaceState(null, '', `/?${address}`);
   document.title = `${choices.user.username} · ${choices.room.name}`;
   at('door').hidden = true;
   at('chat').hidden = false;
@@ -64,7 +64,7 @@ function enter() {
 function leave(reason) {
   session?.end();
   session = null;
-  history.replaceState(null, '', location.pathname);
+  history.replaceState(null, '', '/');
   at('chat').hidden = true;
   at('door').hidden = false;
   tell('door-error', reason);

@@ -1,0 +1,93 @@
+"""One run of deploy/dev."""
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+GUARD = 60.0
+
+
+class Dev:
+    """deploy/dev from its start until it says that all is running. Its temporary folders lie in one of ours."""
+
+    def __init__(self, temporary: str | None = None, **settings):
+        self._own = None if temporary else tempfile.TemporaryDirectory(prefix="dev-test-", ignore_cleanup_errors=True)
+        self.temporary = temporary or self._own.name
+        os.chmod(self.temporary, 0o711)  # Postgres runs as another user
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        environment = os.environ | {"TMPDIR": self.temporary} | {name: str(value) for name, value in settings.items()}
+        self.process = subprocess.Popen(
+            [ROOT / "deploy" / "dev"], env=environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.wait_for("Running; Ctrl-C ends everything")
+        self.page = self._address("Chat page").rstrip("/")
+        self.database_url = self._address("Postgres")
+        self.redis_url = self._address("Redis")
+        self.gateways = [self._address("Gateway one"), self._address("Gateway two")]
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append(line.rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self.lines.append("(end)")
+            self._news.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        with self._news:
+            came = self._news.wait_for(lambda: any(text in line for line in self.lines) or self.lines[-1:] == ["(end)"], GUARD)
+            assert came and any(text in line for line in self.lines), f"deploy/dev never said {text!r}:\n" + self.log()
+
+    def log(self) -> str:
+        return "\n".join(self.lines[-60:])
+
+    def _address(self, what: str) -> str:
+        [found] = [match[1] for line in self.lines if (match := re.match(rf"\s+{what}\s+(\S+)", line))]
+        return found
+
+    def sql(self, statement: str) -> None:
+        subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.database_url, "-c", statement], check=True)
+
+    def publish(self, channel: str, message: str) -> None:
+        command = ["redis-cli", "-u", self.redis_url, "PUBLISH", channel, message]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def left_behind(self) -> list[str]:
+        """Processes and folders of this run that are still there: all of them know its temporary folder."""
+        needle = f"TMPDIR={self.temporary}".encode()
+        left = [str(path) for path in Path(self.temporary).iterdir()]
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if needle in (process / "environ").read_bytes().split(b"\0"):
+                    left.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                pass  # gone meanwhile, or not ours
+        return left
+
+    def interrupt(self) -> int:
+        """Ends it as Ctrl-C does, and returns its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(GUARD)
+
+    def kill(self) -> None:
+        """Kills the script without warning."""
+        self.process.kill()
+        self.process.wait(GUARD)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.interrupt()
+        self._reader.join(GUARD)
+        self.process.stdout.close()
+        if self._own:
+            self._own.cleanup()
