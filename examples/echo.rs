@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use community_gateway::lifecycle::Lifecycle;
-use community_gateway::socket::{Class, Frame, Heartbeat, Incoming, Limits, Shared, Socket};
+use community_gateway::socket::{Class, Frame, Heartbeat, Incoming, Limits, Outbox, Shared, Socket};
 use community_gateway::telemetry::Metrics;
 use community_gateway::wire::Close;
 use fastwebsockets::upgrade;
@@ -89,10 +89,11 @@ async fn answer(mut request: Request<Body>, echo: Echo) -> Result<Response<Empty
             let lifecycle = echo.lifecycle.clone();
             lifecycle.spawn(async move {
                 if let Ok(upgraded) = upgraded.await
-                    && let Ok((socket, _)) = Socket::from_upgraded(upgraded, &echo.shared)
+                    && let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>()
                 {
-                    echo.heartbeat.register(socket.outbox());
-                    converse(socket, &echo.lifecycle).await;
+                    let (socket, outbox) = Socket::new(parts.io.into_inner(), &parts.read_buf, &echo.shared);
+                    echo.heartbeat.register(&outbox);
+                    converse(socket, &outbox, &echo.lifecycle).await;
                 }
             });
             Ok(response)
@@ -105,11 +106,11 @@ async fn answer(mut request: Request<Body>, echo: Echo) -> Result<Response<Empty
     }
 }
 
-async fn converse(mut socket: Socket, lifecycle: &Lifecycle) {
+async fn converse(mut socket: Socket, outbox: &Outbox, lifecycle: &Lifecycle) {
     loop {
         let frame = tokio::select! {
             () = lifecycle.stopping() => {
-                socket.outbox().close(Close::GOING_AWAY);
+                outbox.close(Close::GOING_AWAY);
                 break;
             }
             incoming = socket.next() => match incoming {
@@ -119,7 +120,7 @@ async fn converse(mut socket: Socket, lifecycle: &Lifecycle) {
                 Incoming::Closed(_) => break,
             },
         };
-        let _ = socket.outbox().push(&frame, Class::Message); // an end is the next thing that the socket brings
+        let _ = outbox.push(&frame, Class::Message); // an end is the next thing that the socket brings
     }
     socket.finish().await;
 }

@@ -26,8 +26,7 @@ impl Frame {
     }
 
     /// An empty ping, the same for everyone.
-    #[must_use]
-    pub fn ping() -> Self {
+    pub(super) fn ping() -> Self {
         Self(Bytes::from_static(&[0x89, 0]))
     }
 
@@ -67,8 +66,8 @@ impl Frame {
     }
 
     /// The payload without its header.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
+    #[cfg(test)]
+    pub(super) fn payload(&self) -> &[u8] {
         let header = match self.0.get(1) {
             Some(127) => 10,
             Some(126) => 4,

@@ -57,12 +57,6 @@ impl Shared {
         Arc::new(Self { limits, metrics, tick: AtomicU32::new(0) })
     }
 
-    /// The limits of every connection.
-    #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     pub(super) fn rules(&self) -> Rules {
         Rules { max_message: self.limits.max_message, accept_binary: self.limits.accept_binary }
     }

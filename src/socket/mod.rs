@@ -33,7 +33,6 @@ mod queue;
 mod reader;
 #[cfg(test)]
 mod testing;
-mod upgraded;
 
 pub use connection::{Incoming, Socket, TextMessage};
 pub use decode::Violation;

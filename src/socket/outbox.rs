@@ -150,8 +150,7 @@ impl Outbox {
     }
 
     /// How the connection ends, once that is decided.
-    #[must_use]
-    pub fn ending(&self) -> Option<Ending> {
+    pub(super) fn ending(&self) -> Option<Ending> {
         self.state.lock().ending
     }
 
