@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use super::gathering::Gathering;
 use super::sequence::{Hole, VOID_AFTER};
 use super::{Hub, sequence};
@@ -17,6 +19,8 @@ use crate::wire::event::Place;
 
 /// How often every topic is compared with Redis.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
+/// How many topics are compared at once, in one round trip.
+const AT_ONCE: usize = 64;
 /// How long after a failure the doubtful topics are tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -32,17 +36,33 @@ pub(super) async fn run(hub: Arc<Hub>, lifecycle: Lifecycle) {
                 hub.doubt_all();
             }
         }
-        let doubtful = std::mem::take(&mut *hub.doubtful.lock());
-        for topic in doubtful {
-            let Some(gathering) = hub.gathering(topic).filter(|gathering| gathering.has_begun()) else { continue };
-            if let Err(error) = repair(&hub, topic, &gathering).await {
-                tracing::debug!(%topic, %error, "a position could not be compared, trying again");
-                hub.doubtful.lock().insert(topic);
-                tokio::time::sleep(RETRY).await;
-                hub.doubt.notify_one();
+        let doubtful: Vec<_> = std::mem::take(&mut *hub.doubtful.lock()).into_iter().collect();
+        let mut failed = Vec::new();
+        for topics in doubtful.chunks(AT_ONCE) {
+            // While Redis is away every call takes its whole deadline: one failure is enough to wait for better days.
+            if failed.is_empty() {
+                failed = repair_all(&hub, topics).await;
+            } else {
+                failed.extend_from_slice(topics);
             }
         }
+        if !failed.is_empty() {
+            hub.doubtful.lock().extend(failed);
+            tokio::time::sleep(RETRY).await;
+            hub.doubt.notify_one();
+        }
     }
+}
+
+/// Repairs topics side by side; returns those that could not be compared.
+async fn repair_all(hub: &Hub, topics: &[Topic]) -> Vec<Topic> {
+    let repairs = topics.iter().map(|topic| async move {
+        let gathering = hub.gathering(*topic).filter(|gathering| gathering.has_begun())?;
+        let error = repair(hub, *topic, &gathering).await.err()?;
+        tracing::debug!(%topic, %error, "a position could not be compared, trying again");
+        Some(*topic)
+    });
+    join_all(repairs).await.into_iter().flatten().collect()
 }
 
 async fn repair(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>) -> Result<(), BusError> {
