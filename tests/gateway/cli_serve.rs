@@ -48,6 +48,16 @@ async fn a_dependency_that_cannot_be_reached_is_named_and_ends_it_with_69() {
 }
 
 #[tokio::test]
+async fn the_log_may_be_for_people() {
+    let stack = Stack::start().await;
+    let ended = fails(&stack, &[("DATABASE_URL", "postgres://127.0.0.1:1/app"), ("GATEWAY_LOG_FORMAT", "text")]).await;
+    let line = ended.err.lines().last().expect("a log");
+    let (time, rest) = line.split_once(' ').expect("a time");
+    assert_eq!((time.len(), &time[2..3], &time[8..9]), (12, ":", "."), "hh:mm:ss.mmm: {line}");
+    assert!(rest.trim_start().starts_with("ERROR ") && rest.contains("cannot start"), "{line}");
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_ends_it_with_70() {
     let stack = Stack::start().await;
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
