@@ -2,6 +2,7 @@
 //!
 //! [`Access::check`] is the only way to a [`Permit`], and only a permit gets a command run.
 
+pub mod address;
 pub mod admission;
 pub mod bucket;
 pub mod content;

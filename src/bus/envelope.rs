@@ -42,6 +42,14 @@ pub enum Kind {
     Void = 5,
     /// Any other change of what is in the room: logged, delivered by offset, never dropped.
     Change = 6,
+    /// A user's first socket, anywhere. No body.
+    Online = 16,
+    /// A user's last socket is gone. No body.
+    Offline = 17,
+    /// Something for one user, on the user's own topic.
+    Notice = 18,
+    /// What a user has not read in a room has changed. The body is the room's id, 16 bytes.
+    Unread = 19,
 }
 
 impl Kind {
@@ -53,6 +61,10 @@ impl Kind {
             4 => Self::Typing,
             5 => Self::Void,
             6 => Self::Change,
+            16 => Self::Online,
+            17 => Self::Offline,
+            18 => Self::Notice,
+            19 => Self::Unread,
             _ => return None,
         })
     }
@@ -67,6 +79,10 @@ impl Kind {
             Self::Typing => "typing",
             Self::Void => "void",
             Self::Change => "change",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Notice => "notice",
+            Self::Unread => "unread",
         }
     }
 }
@@ -358,7 +374,7 @@ mod tests {
     proptest! {
         #[test]
         fn envelopes_survive_the_journey(
-            kind in 1_u8..=6, epoch: u64, offset: u64, user: i64, time: i64, body: Vec<u8>, online: u64,
+            kind in prop_oneof![1_u8..=6, 16_u8..=19], epoch: u64, offset: u64, user: i64, time: i64, body: Vec<u8>, online: u64,
         ) {
             let kind = Kind::from_byte(kind).expect("is a kind");
             let counted = matches!(kind, Kind::Joined | Kind::Left);

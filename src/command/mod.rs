@@ -18,7 +18,7 @@ use crate::bus::Log;
 use crate::domain::{ConnectionId, Micros, Topic, UserId, Venue};
 use crate::presence::Typing;
 use crate::store::{Store, Writer};
-use crate::wire::{ClientCommand, Refusal, event};
+use crate::wire::{ClientCommand, Code, Refusal, event};
 
 /// What commands work with.
 pub struct Commands {
@@ -59,6 +59,7 @@ impl Commands {
                 Ok(Vec::new())
             }
             ClientCommand::ReadReceipt { message_id } => self.mark_read(&grant, message_id).await,
+            ClientCommand::Watch(_) | ClientCommand::Unwatch(_) => Err(Refusal::new(Code::WrongSocket)),
             ClientCommand::RequestHistory { cursor, limit } => self.history(&grant, cursor, limit).await,
         };
         result.map_err(|refusal| refusal.to(name, client_id))

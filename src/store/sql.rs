@@ -3,6 +3,8 @@
 //! Rules: columns are named, never `*`; each list is bounded by a LIMIT or by the number of its keys; a page's columns
 //! stand in one order ([`MESSAGE`]), which `row` reads by position.
 
+pub(super) mod app;
+
 use std::sync::Arc;
 
 /// Every statement, ready for use.
@@ -18,6 +20,9 @@ pub(super) struct Sql {
     pub write: Arc<str>,
     pub outcome: Arc<str>,
     pub present: Arc<str>,
+    pub overview: Arc<str>,
+    pub unread: Arc<str>,
+    pub blocked: Arc<str>,
 }
 
 /// One statement of the gateway by name, for the query plan tests and for readers.
@@ -45,6 +50,9 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("write", sql.write),
         ("outcome", sql.outcome),
         ("present", sql.present),
+        ("overview", sql.overview),
+        ("unread", sql.unread),
+        ("blocked", sql.blocked),
     ]
     .into_iter()
     .map(|(name, sql)| NamedQuery { name, sql })
@@ -120,6 +128,9 @@ impl Sql {
             write: write(user_table).into(),
             outcome: "SELECT pg_xact_status($1::text::xid8)".into(),
             present: "SELECT count(*) FROM community_message WHERE id = ANY($1)".into(),
+            overview: app::overview().into(),
+            unread: app::unread().into(),
+            blocked: app::BLOCKED.into(),
         }
     }
 }

@@ -3,12 +3,16 @@
 //! The text has arrived whole and is UTF-8. Unknown fields are ignored, unknown types refused by name, and nothing here
 //! ends a connection.
 
+mod watch;
+
 use std::cell::RefCell;
 
 use serde_json::value::RawValue;
 use simd_json::prelude::*;
 use simd_json::{BorrowedValue, Buffers};
 use uuid::Uuid;
+
+pub use watch::{MAX_WATCHED, Watched};
 
 use super::{Code, Refusal};
 use crate::domain::MessageId;
@@ -32,6 +36,8 @@ pub enum ClientCommand {
     Typing { is_typing: bool },
     ReadReceipt { message_id: MessageId },
     RequestHistory { cursor: Option<MessageId>, limit: u16 },
+    Watch(Watched),
+    Unwatch(Watched),
 }
 
 /// A message that a client wants to post; the text is trimmed and has 1 to 4000 characters.
@@ -66,6 +72,8 @@ impl ClientCommand {
             Self::Typing { .. } => "typing",
             Self::ReadReceipt { .. } => "read_receipt",
             Self::RequestHistory { .. } => "request_history",
+            Self::Watch(_) => "watch",
+            Self::Unwatch(_) => "unwatch",
         }
     }
 
@@ -128,6 +136,8 @@ fn from_value(value: &BorrowedValue<'_>) -> Result<ClientCommand, Refusal> {
         }
         "read_receipt" => read_receipt(&fields).map_err(to("read_receipt")),
         "request_history" => request_history(&fields).map_err(to("request_history")),
+        "watch" => fields.watched().map(ClientCommand::Watch).map_err(to("watch")),
+        "unwatch" => fields.watched().map(ClientCommand::Unwatch).map_err(to("unwatch")),
         other => Err(Refusal::unknown_type(other)),
     }
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod app_presence;
+mod app_stage;
 mod cli_check;
 mod cli_config;
 mod cli_readme;

@@ -67,6 +67,9 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         ),
         "outcome" => "(pg_current_xact_id()::text)".to_owned(),
         "present" => format!("ARRAY['{message}']::uuid[]"),
+        "overview" => "20".to_owned(),
+        "unread" => format!("ARRAY[20]::bigint[], ARRAY['{room}']::uuid[]"),
+        "blocked" => "20, ARRAY[1, 2]::bigint[]".to_owned(),
         other => panic!("say what the parameters of {other} are"),
     }
 }
