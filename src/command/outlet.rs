@@ -120,6 +120,7 @@ fn envelope(committed: Committed<Echo>) -> Envelope {
         kind: Kind::Message,
         place: Some(place),
         user: Some(person.id),
+        shown: message.reply_to.as_ref().and_then(|reply| reply.author_id),
         time: stored.created_at,
         sent: Micros::now(),
         body: Bytes::from(event::new_message(&message, place, payload.client_id.as_deref())),

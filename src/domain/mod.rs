@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no JSON, no knowledge of sockets or tables.
 
+pub mod hidden;
 pub mod id;
 pub mod member;
 pub mod message;
@@ -10,6 +11,7 @@ pub mod time;
 pub mod topic;
 pub mod trust;
 
+pub use hidden::Hidden;
 pub use id::{ConnectionId, InstanceName, MessageId, RoomId, ThreadId, UserId};
 pub use member::{Person, Role};
 pub use message::{Author, Message, ReplyPreview};

@@ -8,6 +8,7 @@ mod gathering;
 mod interest;
 mod members;
 mod repair;
+mod seat;
 mod sequence;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use gathering::Gathering;
 pub use members::{Member, Members};
 
 use crate::bus::{Bus, Inbox, Subscriber};
-use crate::domain::{ConnectionId, Topic, UserId};
+use crate::domain::{ConnectionId, Hidden, Topic, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Frame, Outbox};
 use crate::telemetry::Metrics;
@@ -83,14 +84,21 @@ impl Hub {
     ///
     /// The seat leaves when it is dropped, on every path, a panic included.
     #[must_use]
-    pub fn join(self: &Arc<Self>, topic: Topic, connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>) -> Seat {
+    pub fn join(
+        self: &Arc<Self>,
+        topic: Topic,
+        connection: ConnectionId,
+        user: UserId,
+        outbox: &Arc<Outbox>,
+        hidden: &Hidden,
+    ) -> Seat {
         let gathering = loop {
             let gathering = Arc::clone(&self.topics.entry(topic).or_insert_with(|| {
                 self.metrics.topics_open.inc();
                 Arc::new(Gathering::new(self.outbox_limit, Arc::clone(&self.metrics)))
             }));
             // Fails only against a gathering that is being removed this very moment.
-            if gathering.add(connection, user, outbox) {
+            if gathering.add(connection, user, outbox, hidden) {
                 break gathering;
             }
             std::hint::spin_loop();
@@ -100,6 +108,13 @@ impl Hub {
             self.interest_changed(topic);
         }
         Seat { hub: Arc::clone(self), gathering, topic, connection }
+    }
+
+    /// Changes whose events a seat is spared, from the next event on.
+    pub fn hide(&self, topic: Topic, connection: ConnectionId, hidden: &Hidden) {
+        if let Some(gathering) = self.gathering(topic) {
+            gathering.hide(connection, hidden);
+        }
     }
 
     /// The members of this instance, by user.

@@ -35,7 +35,8 @@ pub async fn watch(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
     }
 }
 
-/// Looks up the rights of members, and ends the sessions of those that have none any more.
+/// Looks up the rights of members, ends the sessions of those that have none any more, and hides from the others
+/// whom they must not see.
 pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
     for batch in members.chunks(BATCH) {
         let pairs: Vec<(Venue, UserId)> = batch.iter().map(|member| (member.venue, member.user)).collect();
@@ -48,9 +49,12 @@ pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
         };
         let now = Micros::now();
         for (member, admission) in batch.iter().zip(admissions) {
-            if let Err(denied) = Grant::judge(admission, now) {
-                sessions.access.grants().forget(Some(member.room), Some(member.user));
-                member.outbox.close(closes(&denied));
+            match Grant::judge(admission, now) {
+                Ok(grant) => sessions.hub.hide(member.topic, member.connection, &grant.hidden),
+                Err(denied) => {
+                    sessions.access.grants().forget(Some(member.room), Some(member.user));
+                    member.outbox.close(closes(&denied));
+                }
             }
         }
     }

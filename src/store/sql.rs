@@ -263,6 +263,8 @@ fn admission(user_table: &str, dm_permission: bool) -> String {
                          WHERE c.circle_id = r.circle_id AND c.user_id = k.user_id AND c.is_active),
                 (SELECT COALESCE(sum(s.messages_sent), 0)::bigint FROM community_roommembership s
                   WHERE s.user_id = k.user_id),
+                (SELECT COALESCE(array_agg(CASE WHEN b.blocker_id = k.user_id THEN b.blocked_id ELSE b.blocker_id END), '{{}}')
+                   FROM community_userblock b WHERE b.blocker_id = k.user_id OR b.blocked_id = k.user_id),
                 d.id, d.is_group,
                 EXISTS (SELECT FROM community_directmessagethread_participants p
                          WHERE p.directmessagethread_id = d.id AND p.user_id = k.user_id),

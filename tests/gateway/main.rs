@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod blocks;
 mod cli_check;
 mod cli_config;
 mod cli_readme;

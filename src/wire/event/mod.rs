@@ -108,7 +108,7 @@ pub fn dm_state(thread: ThreadId, state: &State<'_>) -> Vec<u8> {
 
 /// `message_history`: a page of older messages, oldest first.
 #[must_use]
-pub fn message_history(messages: &[Message], has_more: bool, cursor: Option<MessageId>) -> Vec<u8> {
+pub fn message_history(messages: &[&Message], has_more: bool, cursor: Option<MessageId>) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Event<'a> {
@@ -119,7 +119,7 @@ pub fn message_history(messages: &[Message], has_more: bool, cursor: Option<Mess
     }
     encode(&Event {
         event: "message_history",
-        messages: messages.iter().map(MessageJson).collect(),
+        messages: messages.iter().copied().map(MessageJson).collect(),
         has_more,
         cursor: cursor.map(Text),
     })
@@ -138,6 +138,16 @@ pub fn new_message(message: &Message, place: Place, client_id: Option<&str>) -> 
         client_id: Option<&'a str>,
     }
     encode(&Event { event: "new_message", message: MessageJson(message), offset: place.offset, client_id })
+}
+
+/// A `new_message` or `message_edited` without what the message answers, for those who must not see its author.
+///
+/// Gives `None` for anything that is not such an event of ours.
+#[must_use]
+pub fn without_reply(event: &[u8]) -> Option<Vec<u8>> {
+    let mut event: serde_json::Value = serde_json::from_slice(event).ok()?;
+    *event.get_mut("message")?.get_mut("replyTo")? = serde_json::Value::Null;
+    Some(encode(&event))
 }
 
 /// `user_joined`: a user's first socket in a room, on any instance.
