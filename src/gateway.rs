@@ -157,8 +157,8 @@ impl Gateway {
         let (lifecycle, sessions) = (&self.lifecycle, &self.sessions);
         let heartbeat = Arc::clone(&sessions.heartbeat);
         let beating = lifecycle.clone();
-        lifecycle.spawn_vital("heartbeat", async move { heartbeat.run(beating.aborted()).await });
-        lifecycle.spawn_vital("control", session::obey(Arc::clone(sessions), self.orders, lifecycle.clone()));
+        lifecycle.spawn_service("heartbeat", async move { heartbeat.run(beating.aborted()).await });
+        lifecycle.spawn_service("control", session::obey(Arc::clone(sessions), self.orders, lifecycle.clone()));
         lifecycle.spawn_vital("warden", session::watch(Arc::clone(sessions), lifecycle.clone()));
         let watched = health::Watched {
             store: self.store.clone(),
@@ -166,7 +166,7 @@ impl Gateway {
             subscriber: self.subscriber.clone(),
             cache: self.cache.clone(),
         };
-        lifecycle.spawn_vital(
+        lifecycle.spawn_service(
             "health",
             health::watch(watched, Arc::clone(&self.health), Arc::clone(&self.metrics), lifecycle.clone()),
         );

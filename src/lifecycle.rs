@@ -14,12 +14,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How long a task may take to notice that it must stop at once.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The process's tasks and the two tokens that end them. Cloning is cheap and gives the same lifecycle.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     soft: CancellationToken,
     hard: CancellationToken,
+    /// What has something to finish.
     tasks: TaskTracker,
+    /// What serves the tasks, and would run for ever.
+    services: TaskTracker,
     crashed: Arc<AtomicBool>,
 }
 
@@ -31,7 +37,7 @@ impl Lifecycle {
     }
 
     /// Spawns a task that the shutdown waits for.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+    #[expect(clippy::disallowed_methods, reason = "this module is the one that spawns")]
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -51,6 +57,20 @@ impl Lifecycle {
             let _guard = guard;
             task.await;
         })
+    }
+
+    /// Spawns a vital task that has nothing of its own to finish: it runs until [`Lifecycle::aborted`], and the shutdown
+    /// ends it when all other tasks, which may need it, have ended.
+    #[expect(clippy::disallowed_methods, reason = "this module is the one that spawns")]
+    pub fn spawn_service<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let guard = VitalGuard { name, lifecycle: self.clone() };
+        tokio::spawn(self.services.track_future(async move {
+            let _guard = guard;
+            task.await;
+        }))
     }
 
     /// Asks for the end: no new work, finish what is in flight.
@@ -92,11 +112,18 @@ impl Lifecycle {
         self.crashed.load(Ordering::Acquire)
     }
 
-    /// Waits until every task has ended, at most `limit`. Returns how many are left.
+    /// Waits until every task has ended, at most `limit`; then stops what is left and the services. Returns how many
+    /// did not end even so.
     pub async fn wait(&self, limit: Duration) -> usize {
         self.tasks.close();
-        let _ = tokio::time::timeout(limit, self.tasks.wait()).await;
-        self.tasks.len()
+        self.services.close();
+        let late = tokio::time::timeout(limit, self.tasks.wait()).await.is_err();
+        self.abort();
+        let _ = tokio::time::timeout(LAST_WORDS, self.services.wait()).await;
+        if late {
+            let _ = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
+        }
+        self.tasks.len() + self.services.len()
     }
 
     /// Turns signals into shutdown: the first `SIGTERM` or `SIGINT` is soft, the second hard.
@@ -107,7 +134,7 @@ impl Lifecycle {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let lifecycle = self.clone();
-        self.spawn(async move {
+        self.spawn_service("signals", async move {
             for _ in 0..2 {
                 tokio::select! {
                     _ = terminate.recv() => {}
@@ -139,5 +166,38 @@ impl Drop for VitalGuard {
             self.lifecycle.crashed.store(true, Ordering::Release);
             self.lifecycle.begin_shutdown();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_tasks_and_then_ends_services() {
+        let lifecycle = Lifecycle::new();
+        let (order, ordered) = oneshot::channel::<()>();
+        let (served, serving) = (lifecycle.clone(), lifecycle.clone());
+        lifecycle.spawn_service("service", async move { served.aborted().await });
+        lifecycle.spawn(async move {
+            let _ = ordered.await;
+            assert!(!serving.hard.is_cancelled(), "a task may count on the services");
+        });
+        lifecycle.begin_shutdown();
+        let started = tokio::time::Instant::now();
+        let (left, _) = tokio::join!(lifecycle.wait(Duration::from_secs(5)), async { order.send(()) });
+        assert_eq!((left, started.elapsed()), (0, Duration::ZERO));
+        assert!(!lifecycle.has_crashed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_never_ends_is_waited_for_so_long_and_counted() {
+        let lifecycle = Lifecycle::new();
+        lifecycle.spawn(std::future::pending::<()>());
+        let started = tokio::time::Instant::now();
+        assert_eq!(lifecycle.wait(Duration::from_secs(5)).await, 1);
+        assert_eq!(started.elapsed(), Duration::from_secs(5) + LAST_WORDS);
     }
 }

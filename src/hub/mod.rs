@@ -73,10 +73,10 @@ impl Hub {
             metrics,
         });
         for inbox in inboxes {
-            lifecycle.spawn_vital("dispatch", dispatch::run(Arc::clone(&hub), inbox, lifecycle.clone()));
+            lifecycle.spawn_service("dispatch", dispatch::run(Arc::clone(&hub), inbox, lifecycle.clone()));
         }
-        lifecycle.spawn_vital("interest", interest::run(Arc::clone(&hub), lifecycle.clone()));
-        lifecycle.spawn_vital("repair", repair::run(Arc::clone(&hub), lifecycle.clone()));
+        lifecycle.spawn_service("interest", interest::run(Arc::clone(&hub), lifecycle.clone()));
+        lifecycle.spawn_service("repair", repair::run(Arc::clone(&hub), lifecycle.clone()));
         hub
     }
 

@@ -193,6 +193,7 @@ async def test_a_reply_to_what_is_not_in_this_room_is_no_reply(one):
 async def test_attachments_are_kept_and_passed_on(one, two):
     ada, grace = people.user(), people.user()
     room = people.room(ada, grace)
+    Membership.objects.filter(room=room, user=ada).update(role="trusted")
     a, b = await enter(one, room, ada), await enter(two, room, grace)
     image = {"url": "https://cdn.example.org/a.png", "name": "a.png", "size": 12, "type": "image/png"}
     paper = {"url": "https://cdn.example.org/b.pdf", "name": "b.pdf", "size": 99, "type": "application/pdf"}

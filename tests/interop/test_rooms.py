@@ -86,7 +86,7 @@ async def test_ten_messages_a_minute_across_instances(one, two, realtime):
     for number in range(10):
         tab = (a, b)[number % 2]
         await tab.say(str(number))
-        await tab.until("new_message")
+        await tab.settled()
     for tab in (a, b):
         await tab.say("one too many")
         error = await tab.until("error")
@@ -194,6 +194,7 @@ async def test_a_drain_tells_clients_to_come_back(start):
     assert reconnect["delayMs"] >= 0 and reconnect["reason"]
     assert await tab.close_code() == 1001
     assert leaving.ended() == 0
+    assert leaving.wait_for_log("ended")["tasks_left"] == 0
 
 
 @pytest.mark.parametrize("where", ["one", "two"])
