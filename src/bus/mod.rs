@@ -17,7 +17,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo, ProtocolVersion};
 
 pub use control::Control;
-pub use envelope::{Envelope, Foreign, Kind, Payload};
+pub use envelope::{Envelope, Foreign, Kind, Malformed, Payload};
 pub use log::{Log, Position};
 pub use subscriber::{Inbound, Inbox, Subscriber, Subscription};
 

@@ -47,6 +47,10 @@ impl Sessions {
                     }
                 }
                 Err(refusal) => {
+                    if refusal.code.is_protocol_error() && tally.refused == 0 {
+                        // The first of a session; the summary at its end says how many followed.
+                        tracing::info!(connection = %actor.connection, code = refusal.code.as_str(), "a wrong frame");
+                    }
                     tally.refused += 1;
                     wrong_in_a_row = if refusal.code.is_protocol_error() { wrong_in_a_row + 1 } else { 0 };
                     let _ = outbox.push(&Frame::text(&event::error(&refusal)), Class::Message);
