@@ -76,7 +76,7 @@ async fn a_browser_comes_in_by_cookie_from_a_listed_origin_only() {
     let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
     let browser = |origin: &str| gateway.dial(&room.path()).origin(origin).cookie("access_token", &stack.jwt(&ada));
 
-    let mut client = browser(ORIGIN).source("127.0.0.2").connect().await;
+    let mut client = browser(ORIGIN).source("127.0.0.2").receive_buffer(16_384).connect().await;
     assert_eq!(client.expect_event("room_state").await["room"]["id"], room.id.to_string());
     let refused = browser("http://elsewhere.test").refused().await;
     assert_eq!(refused.status, 403);
