@@ -218,6 +218,9 @@ fn frame(state: &mut State, envelope: Envelope) -> Option<Delivery> {
                 state.crowd_online = envelope.online;
                 return None;
             }
+            if let Some(user) = envelope.user {
+                state.crowd.remove(&user); // older news of the same user must not come after this
+            }
             Class::Latest(key(1, envelope.user))
         }
         Kind::Typing => Class::Latest(key(2, envelope.user)),
