@@ -177,11 +177,17 @@ impl Gateway {
         lifecycle.stopping().await;
         let started = Instant::now();
         sessions.entrance.presence.hand_over();
-        let left = session::drain(sessions, self.config.drain).await;
+        let left = tokio::select! {
+            left = session::drain(sessions, self.config.drain) => left,
+            () = lifecycle.aborted() => sessions.open.len(),
+        };
         self.writer.close();
-        let tasks = lifecycle.wait(LAST_TASKS).await;
-        self.store.close().await;
-        self.cache.close().await;
+        let patience = if lifecycle.is_aborted() { Duration::ZERO } else { LAST_TASKS };
+        let tasks = lifecycle.wait(patience).await;
+        if !lifecycle.is_aborted() {
+            self.store.close().await;
+            self.cache.close().await;
+        }
         tracing::info!(sessions_left = left, tasks_left = tasks, seconds = started.elapsed().as_secs(), "ended");
         let crashed = lifecycle.has_crashed();
         drop(self.ops);
@@ -235,7 +241,7 @@ fn sessions(
         admission::Limits {
             connections: limits.connections_per_user,
             connects: limits.connects_per_minute,
-            lease: admission::LEASE,
+            lease: config.presence.lease,
         },
         Arc::clone(metrics),
     );

@@ -27,8 +27,6 @@ use crate::telemetry::Metrics;
 static ADMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/admit.lua")));
 static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/hold.lua")));
 
-/// How long a socket counts after its last renewal.
-pub const LEASE: Duration = Duration::from_secs(60);
 /// Time in which new sockets are counted.
 pub const MINUTE: Duration = Duration::from_secs(60);
 /// When to try again after too many open sockets, at the latest: one may be closed at any time.
@@ -47,7 +45,7 @@ pub struct Limits {
     pub connections: u32,
     /// New sockets a user in [`MINUTE`], across instances; resumed ones do not count.
     pub connects: u32,
-    /// How long a socket counts after its last renewal: [`LEASE`].
+    /// How long a socket counts after its last renewal: what it takes until the places of an instance that died are free.
     pub lease: Duration,
 }
 

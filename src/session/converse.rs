@@ -28,7 +28,10 @@ impl Sessions {
                 self.metrics.frames_received_total.inc();
             }
             let reply = match (bucket.take(&self.frames, Instant::now()), text) {
-                (Ok(()), Some(text)) => socket.while_writing(self.answer(actor, text)).await,
+                (Ok(()), Some(text)) => {
+                    outbox.set_busy(true); // a drain waits until the answer is pushed
+                    socket.while_writing(self.answer(actor, text)).await
+                }
                 (Ok(()), None) => continue,
                 (Err(wait), _) => {
                     self.metrics.limited_total.with_label_values(&["frames"]).inc();
@@ -49,6 +52,7 @@ impl Sessions {
                     let _ = outbox.push(&Frame::text(&event::error(&refusal)), Class::Message);
                 }
             }
+            outbox.set_busy(false);
             if wrong_in_a_row >= MOST_WRONG || too_often {
                 outbox.close(Close::PROTOCOL_ERRORS);
             }
