@@ -24,7 +24,6 @@ mod http_raw;
 mod http_upgrade;
 mod identity_golden;
 mod identity_login;
-mod leaks;
 mod limits;
 mod order;
 mod outages;
