@@ -24,9 +24,6 @@ mod http_raw;
 mod http_upgrade;
 mod identity_golden;
 mod identity_login;
-<<<<<<< HEAD
-=======
->>>>>>> cca9a89b7bbb90043121a610a0ccdefc7e288705
 mod limits;
 mod order;
 mod outages;
