@@ -24,6 +24,7 @@ mod http_raw;
 mod http_upgrade;
 mod identity_golden;
 mod identity_login;
+mod leaks;
 mod limits;
 mod order;
 mod outages;
