@@ -122,7 +122,7 @@ impl Gateway {
         let hub = Hub::start(bus.clone(), subscriber.clone(), inboxes, outbox_bytes, &lifecycle, Arc::clone(&metrics));
         let outlet = Arc::new(BusOutlet::new(bus.log().clone(), Arc::clone(&metrics)));
         let writer = Writer::start(&store, &outlet, &lifecycle, WriterSettings::default(), &metrics);
-        let sessions = Arc::new(sessions(&config, &lifecycle, &metrics, &store, &bus, &writer, &cache, hub));
+        let sessions = Arc::new(sessions(&config, &lifecycle, &metrics, &store, &bus, &writer, outlet, &cache, hub));
 
         let public = Public::bind(config.listen.public, public_settings(&config), Arc::clone(&metrics))
             .map_err(BuildError::internal("the public listener cannot be bound"))?;
@@ -179,11 +179,17 @@ impl Gateway {
         lifecycle.stopping().await;
         let started = Instant::now();
         sessions.entrance.presence.hand_over();
-        let left = session::drain(sessions, self.config.drain).await;
+        let left = tokio::select! {
+            left = session::drain(sessions, self.config.drain) => left,
+            () = lifecycle.aborted() => sessions.open.len(),
+        };
         self.writer.close();
-        let tasks = lifecycle.wait(LAST_TASKS).await;
-        self.store.close().await;
-        self.cache.close().await;
+        let patience = if lifecycle.is_aborted() { Duration::ZERO } else { LAST_TASKS };
+        let tasks = lifecycle.wait(patience).await;
+        if !lifecycle.is_aborted() {
+            self.store.close().await;
+            self.cache.close().await;
+        }
         tracing::info!(sessions_left = left, tasks_left = tasks, seconds = started.elapsed().as_secs(), "ended");
         let crashed = lifecycle.has_crashed();
         drop(self.ops);
@@ -223,6 +229,7 @@ fn sessions(
     store: &Store,
     bus: &Bus,
     writer: &Writer<crate::command::Echo>,
+    outlet: Arc<BusOutlet>,
     cache: &DjangoCache,
     hub: Arc<Hub>,
 ) -> Sessions {
@@ -237,7 +244,7 @@ fn sessions(
         admission::Limits {
             connections: limits.connections_per_user,
             connects: limits.connects_per_minute,
-            lease: admission::LEASE,
+            lease: config.presence.lease,
             grace: config.presence.grace,
         },
         Arc::clone(metrics),
@@ -254,15 +261,19 @@ fn sessions(
         },
         Arc::clone(metrics),
     );
+    let minute = Duration::from_secs(60);
+    let reactions = [Window { length: minute, places: limits.reactions_per_minute }];
+    let reactions =
+        Quota::new(bus.connection(), "reactions", keyspace::reaction_window, &reactions, Arc::clone(metrics));
     let sends = [
-        Window { length: Duration::from_secs(60), places: limits.messages_per_minute },
+        Window { length: minute, places: limits.messages_per_minute },
         Window { length: Duration::from_secs(3_600), places: limits.messages_per_hour },
     ];
     let sends = Quota::new(bus.connection(), "messages", keyspace::send_window, &sends, Arc::clone(metrics));
     Sessions {
         login: Login::new(cache.clone(), Verifier::new(config.auth.secret_key.expose())),
         admission,
-        access: Access::new(Grants::new(store.clone()), sends),
+        access: Access::new(Grants::new(store.clone()), sends, reactions),
         entrance: Entrance {
             store: store.clone(),
             log: bus.log().clone(),
@@ -272,6 +283,7 @@ fn sessions(
         commands: Commands {
             store: store.clone(),
             writer: writer.clone(),
+            outlet,
             log: bus.log().clone(),
             typing: Typing::new(bus.connection(), Arc::clone(metrics)),
         },

@@ -106,6 +106,12 @@ impl Lifecycle {
         self.hard.cancelled().await;
     }
 
+    /// Says whether everything must stop at once.
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
+        self.hard.is_cancelled()
+    }
+
     /// Says whether a vital task ended by itself.
     #[must_use]
     pub fn has_crashed(&self) -> bool {

@@ -42,7 +42,7 @@ async function open() {
     const config = await json('config');
     offer('people', 'user', config.users.map((user) => ({ ...user, name: user.username })));
     offer('gateways', 'gateway', config.gateways);
-    offer('rooms', 'room', config.rooms.map((room) => ({ ...room, label: room.visibility === 'public' ? room.name : `${room.name} 🔒` })));
+    offer('rooms', 'room', config.rooms.map((room) => ({ ...room, label: room.visibility === 'public' ? room.name : `${room.name} (private)` })));
     if (new URLSearchParams(location.search).has('user')) enter();
   } catch (error) {
     tell('door-error', `The page's server does not answer: ${error.message}`);

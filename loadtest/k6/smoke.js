@@ -35,7 +35,9 @@ const CACHE_URL = __ENV.CACHE_URL || 'redis://127.0.0.1:6379/2';
 const CACHE_KEYS = `${__ENV.CACHE_PREFIX || 'allthrive'}:${__ENV.CACHE_VERSION || '1'}`;
 const TOKEN_SECONDS = 60;
 
-// Tokens minted beforehand (`community-gateway token`), one a line. Each is good for one session.
+// Tokens minted beforehand (`community-gateway token --users A-B --count N`): N lines for each user in turn. Each is good
+// for one session.
+const TOKENS_PER_USER = number('TOKENS_PER_USER', 1);
 const minted = __ENV.TOKENS_FILE
   ? new SharedArray('tokens', () => open(__ENV.TOKENS_FILE).split('\n').map((line) => line.trim()).filter(Boolean))
   : null;
@@ -89,8 +91,11 @@ const cache = minted ? null : new redis.Client(CACHE_URL);
 
 async function token(user) {
   if (minted) {
-    const at = exec.scenario.iterationInTest;
-    if (at >= minted.length) exec.test.abort(`TOKENS_FILE has ${minted.length} tokens, and all are used`);
+    const session = exec.vu.iterationInScenario;
+    const at = (user - FIRST_USER) * TOKENS_PER_USER + session;
+    if (session >= TOKENS_PER_USER || at >= minted.length) {
+      exec.test.abort(`TOKENS_FILE has no token for session ${session + 1} of user ${user}`);
+    }
     return minted[at];
   }
   const name = encoding.b64encode(crypto.randomBytes(32), 'rawurl');
@@ -117,6 +122,8 @@ function session(gateway, user, credentials, ended) {
   const started = Date.now();
   const awaited = new Map(); // client_id → when it was sent, until it comes back
   const unstored = new Map(); // the same, until it is acknowledged
+  // No two sessions, of this run or another, may share a client_id: the gateway takes the same for the same message.
+  const name = encoding.b64encode(crypto.randomBytes(9), 'rawurl');
   const timers = [];
   let [joined, leaving, over] = [false, false, false];
   let [lastTime, lastOffset, pinged, count] = ['', 0, 0, 0];
@@ -146,7 +153,7 @@ function session(gateway, user, credentials, ended) {
 
   const write = () => {
     say({ type: 'typing', is_typing: true });
-    const clientId = `${user}-${exec.vu.iterationInScenario}-${count++}`;
+    const clientId = `${name}-${count++}`;
     awaited.set(clientId, Date.now());
     unstored.set(clientId, Date.now());
     say({ type: 'send_message', content: `${Date.now()} from ${user}: hello, room`, client_id: clientId });
@@ -166,12 +173,12 @@ function session(gateway, user, credentials, ended) {
     },
     new_message: (event) => {
       received.add(1);
-      const mine = event.message.author.id === String(user);
+      const mine = awaited.delete(event.clientId);
       const at = Number(event.message.content.split(' ', 1)[0]);
       if (at) deliveryMs.add(Date.now() - at, { to: mine ? 'sender' : 'others' });
       if (event.message.createdAt <= lastTime || event.offset !== lastOffset + 1) misplaced.add(1);
       [lastTime, lastOffset] = [event.message.createdAt, event.offset];
-      if (mine && awaited.delete(event.clientId) && leaving && awaited.size === 0) socket.close(1000);
+      if (mine && leaving && awaited.size === 0) socket.close(1000);
     },
     message_ack: (event) => {
       ackMs.add(Date.now() - unstored.get(event.clientId));

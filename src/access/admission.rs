@@ -30,8 +30,6 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lu
 static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle.lua")));
 static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/hold.lua")));
 
-/// How long a socket counts after its last renewal.
-pub const LEASE: Duration = Duration::from_secs(60);
 /// Time in which new sockets are counted.
 pub const MINUTE: Duration = Duration::from_secs(60);
 /// When to try again after too many open sockets, at the latest: one may be closed at any time.
@@ -52,7 +50,7 @@ pub struct Limits {
     pub connections: u32,
     /// New sockets a user in [`MINUTE`], across instances; resumed ones do not count.
     pub connects: u32,
-    /// How long a socket counts after its last renewal: [`LEASE`].
+    /// How long a socket counts after its last renewal: what it takes until the places of an instance that died are free.
     pub lease: Duration,
     /// How long a user without sockets stays online, so that a reload does not show.
     pub grace: Duration,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 
-use crate::domain::{Micros, Person, Role, Room, RoomId, ThreadId, Topic, Trust, UserId, Venue, Visibility};
+use crate::domain::{Hidden, Micros, Person, Role, Room, RoomId, ThreadId, Topic, Trust, UserId, Venue, Visibility};
 use crate::store::{Admission, Store, StoreError};
 use crate::wire::Code;
 
@@ -30,6 +30,9 @@ pub struct Grant {
     pub may_write: Result<(), Code>,
     /// Set in a direct conversation.
     pub dm: Option<Dm>,
+    /// With whom the user shares nothing in a room, because one blocked the other. Empty in direct conversations, which
+    /// a block closes for writing and leaves to be read.
+    pub hidden: Hidden,
 }
 
 /// The other side of a direct conversation.
@@ -95,6 +98,7 @@ impl Grant {
             room,
             trust,
             may_write,
+            hidden: if dm.is_some() { Hidden::default() } else { admission.blocks.into_iter().collect() },
             dm: dm.map(|dm| Dm { thread: dm.thread, others: dm.others, agents: dm.agents }),
         })
     }
@@ -189,6 +193,7 @@ mod tests {
             }),
             circle_member: false,
             messages_total: 0,
+            blocks: vec![UserId(9)],
             dm: None,
         }
     }
@@ -284,5 +289,8 @@ mod tests {
         assert_eq!(code(DirectConversation { refused: true, ..dm.clone() }), Err(Code::NotAdmitted));
         let grant = Grant::judge(with(dm), Micros(0)).expect("may read");
         assert_eq!(grant.topic, Topic::Dm(thread));
+        assert!(!grant.hidden.hides(UserId(9)), "a conversation of two stays readable");
+        let room = Grant::judge(admission(Visibility::Public, None), Micros(0)).expect("may read");
+        assert!(room.hidden.hides(UserId(9)) && !room.hidden.hides(UserId(8)));
     }
 }

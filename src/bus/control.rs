@@ -18,6 +18,8 @@ pub enum Control {
     Refresh { room: Option<RoomId>, user: Option<UserId> },
     /// Read a room's settings again.
     RoomChanged { room: RoomId },
+    /// Read the blocks of these users again.
+    BlockChanged { users: Vec<UserId> },
 }
 
 /// Why an order is not obeyed.
@@ -45,6 +47,16 @@ struct Order {
     user: Option<Id>,
     room: Option<Uuid>,
     session_version: Option<i64>,
+    users: Option<Vec<Id>>,
+}
+
+impl Id {
+    fn user(self) -> Result<UserId, ControlError> {
+        match self {
+            Self::Number(number) => Ok(UserId(number)),
+            Self::Text(text) => text.parse().map_err(|_| ControlError::Field),
+        }
+    }
 }
 
 impl Control {
@@ -57,6 +69,7 @@ impl Control {
             Self::Kick { .. } => "kick",
             Self::Refresh { .. } => "refresh",
             Self::RoomChanged { .. } => "room_changed",
+            Self::BlockChanged { .. } => "block_changed",
         }
     }
 
@@ -71,16 +84,12 @@ impl Control {
         }
         let named: Named = serde_json::from_slice(bytes).map_err(|_| ControlError::Malformed)?;
         let order: Order = match named.action.as_str() {
-            "disconnect" | "logout" | "kick" | "refresh" | "room_changed" => {
+            "disconnect" | "logout" | "kick" | "refresh" | "room_changed" | "block_changed" => {
                 serde_json::from_slice(bytes).map_err(|_| ControlError::Field)?
             }
             _ => return Err(ControlError::Unknown),
         };
-        let user = match order.user {
-            None => None,
-            Some(Id::Number(number)) => Some(UserId(number)),
-            Some(Id::Text(text)) => Some(text.parse().map_err(|_| ControlError::Field)?),
-        };
+        let user = order.user.map(Id::user).transpose()?;
         let room = order.room.map(RoomId);
         let needed_user = user.ok_or(ControlError::Field);
         let needed_room = room.ok_or(ControlError::Field);
@@ -91,6 +100,10 @@ impl Control {
             }
             "kick" => Self::Kick { room: needed_room?, user: needed_user? },
             "room_changed" => Self::RoomChanged { room: needed_room? },
+            "block_changed" => {
+                let users = order.users.ok_or(ControlError::Field)?;
+                Self::BlockChanged { users: users.into_iter().map(Id::user).collect::<Result<_, _>>()? }
+            }
             _ => Self::Refresh { room, user },
         })
     }
@@ -113,6 +126,11 @@ mod tests {
             read(&format!(r#"{{"action":"kick","room":"{room}","user":7}}"#)),
             Ok(Control::Kick { room: id, user: UserId(7) })
         );
+        assert_eq!(
+            read(r#"{"action":"block_changed","users":["1",2]}"#),
+            Ok(Control::BlockChanged { users: vec![UserId(1), UserId(2)] })
+        );
+        assert_eq!(read(r#"{"action":"block_changed"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"refresh"}"#), Ok(Control::Refresh { room: None, user: None }));
         assert_eq!(read(r#"{"action":"kick","user":"7"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"disconnect","user":"07"}"#), Err(ControlError::Field));

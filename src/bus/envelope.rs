@@ -4,7 +4,7 @@
 //! header before it. The first byte tells the two apart: JSON begins with `{`, an envelope with its version.
 //!
 //! ```text
-//! 0 version │ 1 kind │ 2 epoch u64 │ 10 offset u64 │ 18 user i64 │ 26 time i64 │ 34 sent i64 │ 42 length u32 │ 46 body │ tail
+//! 0 version │ 1 kind │ 2 epoch u64 │ 10 offset u64 │ 18 user i64 │ 26 time i64 │ 34 sent i64 │ 42 shown i64 │ 50 length u32 │ 54 body │ tail
 //! ```
 //!
 //! The tail is a decimal number that a script appends: how many are online after a join or a leave.
@@ -22,7 +22,7 @@ use crate::wire::event::Place;
 /// The version that this build writes and the only one that it reads.
 const VERSION: u8 = 1;
 /// Bytes before the body.
-const HEADER: usize = 46;
+const HEADER: usize = 54;
 /// Where the log's script finds `time`, counted from 1 as Lua does.
 pub(super) const LUA_TIME: usize = 27;
 
@@ -95,6 +95,8 @@ pub struct Envelope {
     pub place: Option<Place>,
     /// Who caused it: seats that must not see this user are skipped by this number, without looking into the body.
     pub user: Option<UserId>,
+    /// Whose words the body shows besides: the author of the message that is answered.
+    pub shown: Option<UserId>,
     /// `created_at` of a message; 0 for everything else.
     pub time: Micros,
     /// When it was published, by the publisher's clock.
@@ -163,6 +165,7 @@ impl Envelope {
             kind,
             place: None,
             user: Some(user),
+            shown: None,
             time: Micros(0),
             sent: Micros::now(),
             body: Bytes::from(body),
@@ -177,6 +180,7 @@ impl Envelope {
             kind: Kind::Void,
             place: Some(Place { epoch: first.epoch, offset }),
             user: None,
+            shown: None,
             time: Micros(0),
             sent: Micros::now(),
             body: Bytes::new(),
@@ -196,6 +200,7 @@ impl Envelope {
         bytes.extend_from_slice(&self.user.map_or(0, |user| user.0).to_le_bytes());
         bytes.extend_from_slice(&self.time.0.to_le_bytes());
         bytes.extend_from_slice(&self.sent.0.to_le_bytes());
+        bytes.extend_from_slice(&self.shown.map_or(0, |user| user.0).to_le_bytes());
         bytes.extend_from_slice(&u32::try_from(self.body.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes.extend_from_slice(&self.body);
         bytes
@@ -210,8 +215,8 @@ impl Envelope {
         }
         let kind = Kind::from_byte(*bytes.get(1).ok_or(Malformed::Length)?).ok_or(Malformed::Kind)?;
         let place = Place { epoch: u64::from_le_bytes(number(2)?), offset: u64::from_le_bytes(number(10)?) };
-        let user = i64::from_le_bytes(number(18)?);
-        let length: [u8; 4] = bytes.get(42..HEADER).and_then(|slice| slice.try_into().ok()).ok_or(Malformed::Length)?;
+        let (user, shown) = (i64::from_le_bytes(number(18)?), i64::from_le_bytes(number(42)?));
+        let length: [u8; 4] = bytes.get(50..HEADER).and_then(|slice| slice.try_into().ok()).ok_or(Malformed::Length)?;
         let end = HEADER + u32::from_le_bytes(length) as usize;
         let tail = bytes.get(end..).ok_or(Malformed::Length)?;
         let online = match (kind, tail) {
@@ -225,6 +230,7 @@ impl Envelope {
             kind,
             place: (place.offset != 0).then_some(place),
             user: (user != 0).then_some(UserId(user)),
+            shown: (shown != 0).then_some(UserId(shown)),
             time: Micros(i64::from_le_bytes(number(26)?)),
             sent: Micros(i64::from_le_bytes(number(34)?)),
             body: bytes.slice(HEADER..end),
@@ -327,76 +333,5 @@ impl<'de> de::Deserialize<'de> for Fields<'de> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn foreign(text: &str) -> Result<Foreign, Malformed> {
-        match Payload::decode(&Bytes::copy_from_slice(text.as_bytes()))? {
-            Payload::Foreign(foreign) => Ok(foreign),
-            Payload::Envelope(_) => panic!("is an envelope"),
-        }
-    }
-
-    #[test]
-    fn what_django_publishes_is_passed_on_as_it_is() {
-        let text = r#"{ "event": "new_message", "message": {"a": 1.50, "é": null} }"#;
-        assert_eq!(foreign(text).expect("is an event").body, text.as_bytes());
-    }
-
-    #[test]
-    fn an_audience_is_obeyed_and_removed() {
-        let event = foreign(r#"{"to":["1",2],"event":"hint","x": [1, 2],"except":["2"]}"#).expect("is an event");
-        assert_eq!(event.body, br#"{"event":"hint","x":[1, 2]}"#.as_slice());
-        assert!(event.is_for(UserId(1)) && !event.is_for(UserId(2)) && !event.is_for(UserId(3)));
-    }
-
-    #[test]
-    fn malformed_payloads_are_named() {
-        for (text, error) in [
-            ("{", Malformed::Json),
-            (r#"{"event":"x"} x"#, Malformed::Json),
-            (r#"{"event":7}"#, Malformed::NoEvent),
-            ("{}", Malformed::NoEvent),
-            (r#"{"event":"x","to":"1"}"#, Malformed::Audience),
-            (r#"{"event":"x","except":["a"]}"#, Malformed::Audience),
-            ("", Malformed::Length),
-            ("[1]", Malformed::Version),
-            ("\u{1}", Malformed::Length),
-            ("\u{1}\u{1}abc", Malformed::Length),
-            ("\u{1}\u{7f}abc", Malformed::Kind),
-        ] {
-            assert_eq!(Payload::decode(&Bytes::copy_from_slice(text.as_bytes())), Err(error), "{text:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn envelopes_survive_the_journey(
-            kind in prop_oneof![1_u8..=6, 16_u8..=19], epoch: u64, offset: u64, user: i64, time: i64, body: Vec<u8>, online: u64,
-        ) {
-            let kind = Kind::from_byte(kind).expect("is a kind");
-            let counted = matches!(kind, Kind::Joined | Kind::Left);
-            let envelope = Envelope {
-                kind,
-                place: (offset != 0).then_some(Place { epoch, offset }),
-                user: (user != 0).then_some(UserId(user)),
-                time: Micros(time),
-                sent: Micros(time / 2),
-                body: Bytes::from(body),
-                online: if counted { online } else { 0 },
-            };
-            let mut bytes = envelope.encode();
-            if counted {
-                bytes.extend_from_slice(online.to_string().as_bytes());
-            }
-            prop_assert_eq!(Payload::decode(&Bytes::from(bytes)), Ok(Payload::Envelope(envelope)));
-        }
-
-        #[test]
-        fn no_payload_panics(bytes: Vec<u8>) {
-            let _ = Payload::decode(&Bytes::from(bytes));
-        }
-    }
-}
+#[path = "envelope_tests.rs"]
+mod tests;

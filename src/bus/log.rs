@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use redis::Script;
 use redis::aio::ConnectionManager;
-use redis::{RedisResult, Script};
 
 use super::envelope::{LUA_TIME, Payload};
 use super::{BusError, Envelope, Kind};
@@ -24,7 +24,10 @@ pub const KEPT: usize = 1_000;
 /// Takes the next offsets of a topic; the first ever begins an epoch.
 static RESERVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
-        r"redis.call('HSETNX', KEYS[1], 'epoch', ARGV[2])
+        r"if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[2]) == 1 then
+            local clock = redis.call('TIME')
+            redis.call('HSET', KEYS[1], 'time', string.format('%.0f', clock[1] * 1000000 + clock[2]))
+          end
           local last = redis.call('HINCRBY', KEYS[1], 'offset', ARGV[1])
           redis.call('EXPIRE', KEYS[1], ARGV[3])
           return {redis.call('HGET', KEYS[1], 'epoch'), last - ARGV[1] + 1}",
@@ -34,7 +37,11 @@ static RESERVE: LazyLock<Script> = LazyLock::new(|| {
 /// Says where a topic stands; the first to ask begins an epoch.
 static POSITION: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
-        r"if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1]) == 1 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+        r"if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1]) == 1 then
+            local clock = redis.call('TIME')
+            redis.call('HSET', KEYS[1], 'time', string.format('%.0f', clock[1] * 1000000 + clock[2]))
+            redis.call('EXPIRE', KEYS[1], ARGV[2])
+          end
           return redis.call('HMGET', KEYS[1], 'epoch', 'published', 'time')",
     )
 });
@@ -86,7 +93,8 @@ pub struct Position {
     pub epoch: u64,
     /// Everything up to here is committed, logged and sent; 0 before the first event.
     pub published: u64,
-    /// `created_at` of the newest message up to there, if there is one.
+    /// `created_at` of the newest message up to there, or when the epoch began: what is older belongs to epochs that
+    /// were lost with Redis, and is not on its way any more.
     pub time: Option<Micros>,
 }
 
@@ -119,25 +127,15 @@ impl Log {
         let answers = join_all(wanted.iter().map(|(topic, count)| {
             let mut connection = self.connection.clone();
             async move {
-                let answer: RedisResult<(String, u64)> = RESERVE
-                    .key(keyspace::position(*topic))
-                    .arg(count)
-                    .arg(new_epoch())
-                    .arg(keyspace::POSITION_SECONDS)
-                    .invoke_async(&mut connection)
-                    .await;
-                answer
+                let mut call = RESERVE.key(keyspace::position(*topic));
+                call.arg(count).arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
+                let taken = BusError::within("taking offsets", call.invoke_async(&mut connection));
+                let (epoch, offset): (String, u64) = taken.await?;
+                Ok(Place { epoch: parse_epoch(&epoch), offset })
             }
         }))
         .await;
-        let doing = "taking offsets";
-        answers
-            .into_iter()
-            .map(|answer| {
-                let (epoch, offset) = answer.map_err(BusError::redis(doing))?;
-                Ok(Place { epoch: parse_epoch(&epoch), offset })
-            })
-            .collect()
+        answers.into_iter().collect()
     }
 
     /// Logs and publishes events of one topic at consecutive offsets of one epoch. May be repeated until it succeeds.
@@ -157,8 +155,7 @@ impl Log {
         for event in events {
             call.arg(event.encode());
         }
-        let sent: RedisResult<u64> = call.invoke_async(&mut self.connection.clone()).await;
-        sent.map_err(BusError::redis("publishing"))?;
+        let _: u64 = BusError::within("publishing", call.invoke_async(&mut self.connection.clone())).await?;
         for event in events {
             self.metrics.bus_published_total.with_label_values(&[event.kind.as_str()]).inc();
         }
@@ -172,8 +169,7 @@ impl Log {
     pub async fn pass(&self, topic: Topic, event: &Envelope) -> Result<(), BusError> {
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(keyspace::channel(topic)).arg(event.encode());
-        let sent: RedisResult<()> = publish.query_async(&mut self.connection.clone()).await;
-        sent.map_err(BusError::redis("publishing"))?;
+        let () = BusError::within("publishing", publish.query_async(&mut self.connection.clone())).await?;
         self.metrics.bus_published_total.with_label_values(&[event.kind.as_str()]).inc();
         Ok(())
     }
@@ -183,13 +179,11 @@ impl Log {
     /// # Errors
     /// When Redis does not answer in time.
     pub async fn position(&self, topic: Topic) -> Result<Position, BusError> {
-        let answer: RedisResult<(String, Option<u64>, Option<i64>)> = POSITION
-            .key(keyspace::position(topic))
-            .arg(new_epoch())
-            .arg(keyspace::POSITION_SECONDS)
-            .invoke_async(&mut self.connection.clone())
-            .await;
-        let (epoch, published, time) = answer.map_err(BusError::redis("reading a position"))?;
+        let mut call = POSITION.key(keyspace::position(topic));
+        call.arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
+        let mut connection = self.connection.clone();
+        let answer = BusError::within("reading a position", call.invoke_async(&mut connection));
+        let (epoch, published, time): (String, Option<u64>, Option<i64>) = answer.await?;
         Ok(Position { epoch: parse_epoch(&epoch), published: published.unwrap_or(0), time: time.map(Micros) })
     }
 
@@ -200,8 +194,9 @@ impl Log {
     pub async fn read(&self, topic: Topic, epoch: u64, from: u64, to: u64) -> Result<Vec<Envelope>, BusError> {
         let mut range = redis::cmd("ZRANGEBYSCORE");
         range.arg(keyspace::log(topic)).arg(from).arg(to);
-        let answer: RedisResult<Vec<Vec<u8>>> = range.query_async(&mut self.connection.clone()).await;
-        let entries = answer.map_err(BusError::redis("reading a log"))?;
+        let mut connection = self.connection.clone();
+        let read = BusError::within("reading a log", range.query_async(&mut connection));
+        let entries: Vec<Vec<u8>> = read.await?;
         let envelopes = entries.into_iter().filter_map(|bytes| match Payload::decode(&Bytes::from(bytes)) {
             Ok(Payload::Envelope(envelope)) => Some(envelope),
             _ => None,

@@ -17,7 +17,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo, ProtocolVersion};
 
 pub use control::Control;
-pub use envelope::{Envelope, Foreign, Kind, Payload};
+pub use envelope::{Envelope, Foreign, Kind, Malformed, Payload};
 pub use log::{Log, Position};
 pub use subscriber::{Inbound, Inbox, Subscriber, Subscription};
 
@@ -35,12 +35,21 @@ pub enum BusError {
     /// No answer, or an error, while doing what is named.
     #[error("the realtime Redis failed while {doing}: {source}")]
     Redis { doing: &'static str, source: redis::RedisError },
+    /// No answer within the deadline, while doing what is named.
+    #[error("the realtime Redis did not answer in time while {0}")]
+    Late(&'static str),
     /// No answer at start within the deadline.
     #[error("the realtime Redis did not answer within {0:?}")]
     NoAnswer(Duration),
 }
 
 impl BusError {
+    /// Gives a call its deadline: while the connection is being made again, the client would wait without end.
+    async fn within<T>(doing: &'static str, call: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Self> {
+        let answer = tokio::time::timeout(COMMAND_DEADLINE, call).await.map_err(|_| Self::Late(doing))?;
+        answer.map_err(Self::redis(doing))
+    }
+
     pub(crate) fn redis(doing: &'static str) -> impl FnOnce(redis::RedisError) -> Self {
         move |source| Self::Redis { doing, source }
     }

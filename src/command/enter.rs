@@ -101,7 +101,11 @@ impl Entrance {
         let position = self.log.position(grant.topic).await?;
         let page = self.store.latest(grant.room.id, STATE_MESSAGES).await?;
         let me = self.directory.learn(grant.person.clone());
-        let messages = settled(&page.messages, position, Micros::now());
+        let seen: Vec<_> = settled(&page.messages, position, Micros::now())
+            .into_iter()
+            .filter_map(|message| grant.hidden.filter(message))
+            .collect();
+        let messages = seen.iter().map(AsRef::as_ref).collect();
         let state = State { messages, has_more: page.has_more, cursor: page.cursor, place: position.place() };
         let (first, stay) = match (venue, grant.topic) {
             (Venue::Dm(thread), _) | (Venue::App, Topic::Dm(thread)) => (event::dm_state(thread, &state), None),
@@ -110,7 +114,8 @@ impl Entrance {
             (Venue::Room(_) | Venue::App, _) => {
                 let joined = Envelope::passing(Kind::Joined, me.id, event::user_joined(&me)).encode();
                 let entered = self.presence.enter(grant.room.id, me.id, &joined).await?;
-                let online = self.directory.look_up(&entered.sample).await?;
+                let sample: Vec<_> = entered.sample.into_iter().filter(|user| !grant.hidden.hides(*user)).collect();
+                let online = self.directory.look_up(&sample).await?;
                 (event::room_state(&grant.room, &state, &online, entered.online), Some(entered.stay))
             }
         };

@@ -21,7 +21,11 @@ impl Commands {
             None => self.store.latest(grant.room.id, u32::from(limit)).await,
         };
         match page {
-            Ok(page) => Ok(vec![event::message_history(&page.messages, page.has_more, page.cursor)]),
+            Ok(page) => {
+                let seen: Vec<_> = page.messages.iter().filter_map(|message| grant.hidden.filter(message)).collect();
+                let seen: Vec<_> = seen.iter().map(AsRef::as_ref).collect();
+                Ok(vec![event::message_history(&seen, page.has_more, page.cursor)])
+            }
             Err(StoreError::UnknownCursor) => Err(Refusal::new(Code::UnknownCursor)),
             Err(error) => {
                 tracing::warn!(%error, "history could not be read");

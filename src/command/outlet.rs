@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::notice;
 use crate::access::Grant;
 use crate::bus::{Envelope, Kind, Log};
-use crate::domain::{Author, Message, Micros, Topic};
+use crate::domain::{Author, Message, Micros, Topic, UserId};
 use crate::store::{Committed, Outlet, OutletError, Reserved};
 use crate::telemetry::Metrics;
 use crate::wire::event::{self, Place};
@@ -40,6 +41,29 @@ impl BusOutlet {
         Self { log, metrics }
     }
 
+    /// Publishes a change of a message, at the place that was taken for it. `user` and `shown` are the envelope's: whose
+    /// event it is to those who do not see everybody.
+    pub(super) async fn announce(
+        &self,
+        topic: Topic,
+        place: Place,
+        user: Option<UserId>,
+        shown: Option<UserId>,
+        body: Vec<u8>,
+    ) {
+        let envelope = Envelope {
+            kind: Kind::Change,
+            place: Some(place),
+            user,
+            shown,
+            time: Micros(0),
+            sent: Micros::now(),
+            body: Bytes::from(body),
+            online: 0,
+        };
+        self.persist(topic, place, &[envelope]).await;
+    }
+
     /// Publishes again and again until it works or patience ends. Safe, because the log publishes an offset once.
     async fn persist(&self, topic: Topic, first: Place, events: &[Envelope]) {
         let give_up = Instant::now() + PATIENCE;
@@ -63,6 +87,7 @@ impl Outlet for BusOutlet {
     }
 
     async fn publish(&self, committed: Vec<Committed<Echo>>) {
+        let notices: Vec<_> = committed.iter().flat_map(notice::of_message).collect();
         let mut runs: Vec<(Topic, Place, Vec<Envelope>)> = Vec::new();
         for message in committed {
             let topic = message.draft.topic;
@@ -75,6 +100,7 @@ impl Outlet for BusOutlet {
         }
         let publishing = runs.iter().map(|(topic, first, events)| self.persist(*topic, *first, events));
         futures_util::future::join_all(publishing).await;
+        notice::tell(&self.log, &notices).await;
     }
 
     async fn void(&self, places: Vec<(Topic, Reserved, u32)>) {
@@ -120,6 +146,7 @@ fn envelope(committed: Committed<Echo>) -> Envelope {
         kind: Kind::Message,
         place: Some(place),
         user: Some(person.id),
+        shown: message.reply_to.as_ref().and_then(|reply| reply.author_id),
         time: stored.created_at,
         sent: Micros::now(),
         body: Bytes::from(event::new_message(&message, place, payload.client_id.as_deref())),

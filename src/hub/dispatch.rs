@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Hub, sequence};
-use crate::bus::{Envelope, Foreign, Inbound, Inbox, Payload};
+use crate::bus::{Envelope, Foreign, Inbound, Inbox, Malformed, Payload};
 use crate::domain::{Micros, Topic};
 use crate::lifecycle::Lifecycle;
 
@@ -16,12 +16,33 @@ const TICK: Duration = Duration::from_millis(25);
 /// How often a crowd's joins and leaves are sent.
 const CROWD_EVERY: Duration = Duration::from_secs(1);
 
+/// How often dropped payloads are told to the operator.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Payloads that could not be read: every one is counted, one a minute gets a log line, which tells of the others.
+#[derive(Default)]
+struct Complaints {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Complaints {
+    fn note(&mut self, topic: Topic, error: Malformed) {
+        self.untold += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= COMPLAIN_EVERY) {
+            tracing::warn!(%topic, %error, payloads = self.untold, "payloads were dropped, this one last");
+            *self = Self { told: Some(Instant::now()), untold: 0 };
+        }
+    }
+}
+
 /// Delivers what arrives until the process stops delivering.
 pub(super) async fn run(hub: Arc<Hub>, mut inbox: Inbox, lifecycle: Lifecycle) {
     let mut batch = Vec::with_capacity(BATCH);
     // Topics with events that wait for a predecessor, or with a crowd's joins to send.
     let mut restless: HashSet<Topic> = HashSet::new();
     let mut crowd_sent = Instant::now();
+    let mut complaints = Complaints::default();
     loop {
         tokio::select! {
             biased;
@@ -30,7 +51,7 @@ pub(super) async fn run(hub: Arc<Hub>, mut inbox: Inbox, lifecycle: Lifecycle) {
                 if received == 0 {
                     return;
                 }
-                dispatch(&hub, batch.drain(..), &mut restless);
+                dispatch(&hub, batch.drain(..), &mut restless, &mut complaints);
             }
             () = tokio::time::sleep(TICK), if !restless.is_empty() => {}
         }
@@ -47,7 +68,12 @@ pub(super) async fn run(hub: Arc<Hub>, mut inbox: Inbox, lifecycle: Lifecycle) {
     }
 }
 
-fn dispatch(hub: &Hub, batch: impl Iterator<Item = Inbound>, restless: &mut HashSet<Topic>) {
+fn dispatch(
+    hub: &Hub,
+    batch: impl Iterator<Item = Inbound>,
+    restless: &mut HashSet<Topic>,
+    complaints: &mut Complaints,
+) {
     let mut by_topic: HashMap<Topic, Vec<Envelope>> = HashMap::new();
     for inbound in batch {
         match inbound {
@@ -64,7 +90,7 @@ fn dispatch(hub: &Hub, batch: impl Iterator<Item = Inbound>, restless: &mut Hash
                 }
                 Err(error) => {
                     hub.metrics.bus_malformed_total.with_label_values(&[error.as_str()]).inc();
-                    tracing::debug!(%topic, %error, "a payload was dropped");
+                    complaints.note(topic, error);
                 }
             },
         }

@@ -13,40 +13,18 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::Watcher;
+use super::seat::{Delivery, Entry};
 use super::sequence::{Hole, Sequence};
 use super::watch::Version;
 use crate::bus::{Envelope, Foreign, Kind, Position};
-use crate::domain::{ConnectionId, RoomId, Topic, UserId};
-use crate::socket::{Class, Frame, Outbox, Pushed};
+use crate::domain::{ConnectionId, Hidden, RoomId, Topic, UserId};
+use crate::socket::{Class, Frame, Outbox};
 use crate::telemetry::Metrics;
 use crate::wire::Close;
 use crate::wire::event::{self, Place};
 
 /// Above this many online, joins and leaves of a room are sent as one `presence_diff` a second.
 pub const CROWD: u64 = 200;
-
-/// A seat as the gathering keeps it.
-struct Entry {
-    connection: ConnectionId,
-    user: UserId,
-    outbox: Arc<Outbox>,
-    stage: Stage,
-}
-
-enum Stage {
-    /// Joined, but the first state is still being read: what comes is kept, up to the outbox's limit.
-    Entering { kept: Vec<Delivery>, bytes: usize },
-    /// Gets what comes after this place.
-    Live { after: Place },
-}
-
-/// One event, framed once for all seats.
-#[derive(Clone)]
-struct Delivery {
-    place: Option<Place>,
-    frame: Frame,
-    class: Class,
-}
 
 #[derive(Default)]
 struct State {
@@ -118,13 +96,20 @@ impl Gathering {
     }
 
     /// Adds a seat; says no when the gathering has ended and another must be made.
-    pub(super) fn add(&self, connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>) -> bool {
+    pub(super) fn add(&self, connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>, hidden: &Hidden) -> bool {
         let mut state = self.state.lock();
         if !state.retired {
-            let stage = Stage::Entering { kept: Vec::new(), bytes: 0 };
-            state.seats.push(Entry { connection, user, outbox: Arc::clone(outbox), stage });
+            state.seats.push(Entry::new(connection, user, outbox, hidden.clone()));
         }
         !state.retired
+    }
+
+    /// Changes whose events a seat is spared, from the next event on.
+    pub(super) fn hide(&self, connection: ConnectionId, hidden: &Hidden) {
+        let mut state = self.state.lock();
+        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection) {
+            seat.hidden = hidden.clone();
+        }
     }
 
     /// Removes a seat by its own id; says whether none is left.
@@ -177,13 +162,9 @@ impl Gathering {
     /// Ends a seat's entering: sends it the first state, then what came since, then everything as it comes.
     pub(super) fn go_live(&self, connection: ConnectionId, after: Place, first: &[Frame]) {
         let mut state = self.state.lock();
-        let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection) else { return };
-        let mut frames: Vec<_> = first.iter().map(|frame| (frame.clone(), Class::Message)).collect();
-        if let Stage::Entering { kept, .. } = std::mem::replace(&mut seat.stage, Stage::Live { after }) {
-            let kept = kept.into_iter().filter(|delivery| is_after(delivery.place, after));
-            frames.extend(kept.map(|delivery| (delivery.frame, delivery.class)));
+        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection) {
+            seat.go_live(after, first, &self.metrics);
         }
-        self.count(seat.outbox.push_many(&frames), frames.len());
     }
 
     /// Tells the sequence where the topic stands, if it does not know, and delivers what had waited for that.
@@ -210,10 +191,10 @@ impl Gathering {
 
     /// Delivers what Django published, to those it is for.
     pub(super) fn accept_foreign(&self, foreign: &Foreign) {
-        let delivery = Delivery { place: None, frame: Frame::text(&foreign.body), class: Class::Message };
+        let delivery = Delivery::new(foreign.body.clone(), Class::Message);
         let mut state = self.state.lock();
         for seat in state.seats.iter_mut().filter(|seat| foreign.is_for(seat.user)) {
-            self.give(seat, std::slice::from_ref(&delivery));
+            seat.give(std::slice::from_ref(&delivery), self.outbox_limit, &self.metrics);
         }
     }
 
@@ -223,14 +204,16 @@ impl Gathering {
         if state.crowd.is_empty() {
             return false;
         }
-        let crowd = std::mem::take(&mut state.crowd);
-        let joined: Vec<&RawValue> =
-            crowd.values().flatten().filter_map(|json| serde_json::from_slice(json).ok()).collect();
-        let left: Vec<UserId> = crowd.iter().filter(|(_, json)| json.is_none()).map(|(user, _)| *user).collect();
-        let frame = Frame::text(&event::presence_diff(&joined, &left, state.crowd_online));
-        let delivery = Delivery { place: None, frame, class: Class::Message };
+        let (crowd, online) = (std::mem::take(&mut state.crowd), state.crowd_online);
+        let for_all = [crowd_delivery(&crowd, online, &Hidden::default())];
         for seat in &mut state.seats {
-            self.give(seat, std::slice::from_ref(&delivery));
+            // Those who share a block with somebody of the crowd get their own.
+            if !seat.hidden.is_empty() && crowd.keys().any(|user| seat.hidden.hides(*user)) {
+                let own = [crowd_delivery(&crowd, online, &seat.hidden)];
+                seat.give(&own, self.outbox_limit, &self.metrics);
+            } else {
+                seat.give(&for_all, self.outbox_limit, &self.metrics);
+            }
         }
         true
     }
@@ -282,51 +265,17 @@ impl Gathering {
             return;
         }
         for seat in &mut state.seats {
-            self.give(seat, &deliveries);
-        }
-    }
-
-    fn give(&self, seat: &mut Entry, deliveries: &[Delivery]) {
-        match &mut seat.stage {
-            Stage::Live { after } => {
-                let after = *after;
-                let wanted = deliveries.iter().filter(|delivery| is_after(delivery.place, after));
-                if let [only] = deliveries {
-                    if is_after(only.place, after) {
-                        self.count(seat.outbox.push(&only.frame, only.class), 1);
-                    }
-                } else {
-                    let frames: Vec<_> = wanted.map(|delivery| (delivery.frame.clone(), delivery.class)).collect();
-                    self.count(seat.outbox.push_many(&frames), frames.len());
-                }
-            }
-            Stage::Entering { kept, bytes } => {
-                *bytes += deliveries.iter().map(|delivery| delivery.frame.as_bytes().len()).sum::<usize>();
-                if *bytes > self.outbox_limit {
-                    seat.outbox.close(Close::TOO_SLOW);
-                } else {
-                    kept.extend_from_slice(deliveries);
-                }
-            }
-        }
-    }
-
-    fn count(&self, pushed: Pushed, frames: usize) {
-        let frames = frames as u64;
-        match pushed {
-            Pushed::Written => {
-                self.metrics.deliveries_total.inc_by(frames);
-                self.metrics.deliveries_direct_total.inc_by(frames);
-            }
-            Pushed::Queued | Pushed::Coalesced => self.metrics.deliveries_total.inc_by(frames),
-            Pushed::Overflow | Pushed::Closed => {}
+            seat.give(&deliveries, self.outbox_limit, &self.metrics);
         }
     }
 }
 
-/// Says whether a seat that has everything up to a place still needs an event. Another epoch's offsets do not compare.
-fn is_after(place: Option<Place>, after: Place) -> bool {
-    place.is_none_or(|place| place.epoch != after.epoch || place.offset > after.offset)
+/// A crowd's joins and leaves as one event, as somebody sees it who does not see some users.
+fn crowd_delivery(crowd: &BTreeMap<UserId, Option<Bytes>>, online: u64, hidden: &Hidden) -> Delivery {
+    let seen = || crowd.iter().filter(|(user, _)| !hidden.hides(**user));
+    let joined: Vec<&RawValue> = seen().filter_map(|(_, json)| serde_json::from_slice(json.as_ref()?).ok()).collect();
+    let left: Vec<UserId> = seen().filter(|(_, json)| json.is_none()).map(|(user, _)| *user).collect();
+    Delivery::new(Bytes::from(event::presence_diff(&joined, &left, online)), Class::Message)
 }
 
 /// Frames an event for all seats; joins and leaves of a crowd are put aside for the next `presence_diff`.
@@ -341,11 +290,14 @@ fn frame(state: &mut State, envelope: Envelope) -> Option<Delivery> {
                 state.crowd_online = envelope.online;
                 return None;
             }
+            if let Some(user) = envelope.user {
+                state.crowd.remove(&user); // older news of the same user must not come after this
+            }
             Class::Latest(key(1, envelope.user))
         }
         Kind::Typing => Class::Latest(key(2, envelope.user)),
     };
-    Some(Delivery { place: envelope.place, frame: Frame::text(&envelope.body), class })
+    Some(Delivery::of(envelope, class))
 }
 
 /// The key under which a newer event of the same sort and user replaces a queued one.

@@ -8,6 +8,7 @@ mod gathering;
 mod interest;
 mod members;
 mod repair;
+mod seat;
 mod sequence;
 mod watch;
 mod watcher;
@@ -26,7 +27,7 @@ pub use watch::{Version, Watch};
 pub use watcher::{BEAT, Pulse, Watcher};
 
 use crate::bus::{Bus, Inbox, Subscriber};
-use crate::domain::{ConnectionId, Topic, UserId};
+use crate::domain::{ConnectionId, Hidden, Topic, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Frame, Outbox};
 use crate::telemetry::Metrics;
@@ -89,8 +90,15 @@ impl Hub {
     ///
     /// The seat leaves when it is dropped, on every path, a panic included.
     #[must_use]
-    pub fn join(self: &Arc<Self>, topic: Topic, connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>) -> Seat {
-        let gathering = self.gather(topic, |gathering| gathering.add(connection, user, outbox));
+    pub fn join(
+        self: &Arc<Self>,
+        topic: Topic,
+        connection: ConnectionId,
+        user: UserId,
+        outbox: &Arc<Outbox>,
+        hidden: &Hidden,
+    ) -> Seat {
+        let gathering = self.gather(topic, |gathering| gathering.add(connection, user, outbox, hidden));
         Seat { hub: Arc::clone(self), gathering, topic, connection }
     }
 
@@ -112,6 +120,13 @@ impl Hub {
             self.interest_changed(topic);
         }
         gathering
+    }
+
+    /// Changes whose events a seat is spared, from the next event on.
+    pub fn hide(&self, topic: Topic, connection: ConnectionId, hidden: &Hidden) {
+        if let Some(gathering) = self.gathering(topic) {
+            gathering.hide(connection, hidden);
+        }
     }
 
     /// The members of this instance, by user.

@@ -198,6 +198,7 @@ mod tests {
             kind: Kind::Message,
             place: Some(Place { epoch, offset }),
             user: None,
+            shown: None,
             time: Micros(0),
             sent: Micros(0),
             body: Bytes::new(),

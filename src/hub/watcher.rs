@@ -55,7 +55,7 @@ impl Pulse {
 /// A presence socket.
 pub struct Watcher {
     pub user: UserId,
-    pub(super) connection: ConnectionId,
+    pub connection: ConnectionId,
     outbox: Arc<Outbox>,
     pulse: Arc<Pulse>,
     state: Mutex<State>,

@@ -12,7 +12,7 @@ use crate::access::Grant;
 use crate::access::admission::AdmissionError;
 use crate::access::bucket::{Bucket, Rate};
 use crate::command::Replies;
-use crate::domain::{ConnectionId, Micros, RoomId, Topic, UserId, Venue};
+use crate::domain::{ConnectionId, Hidden, Micros, RoomId, Topic, UserId, Venue};
 use crate::hub::{Member, Version, Watcher};
 use crate::presence::PresenceError;
 use crate::socket::{Frame, Outbox, Socket};
@@ -44,6 +44,12 @@ pub(super) struct Desk {
     user: UserId,
     watcher: Arc<Watcher>,
     bucket: Bucket,
+}
+
+impl Desk {
+    pub(super) fn connection(&self) -> ConnectionId {
+        self.watcher.connection
+    }
 }
 
 impl Drop for Desk {
@@ -85,7 +91,7 @@ impl Sessions {
             outbox.close(Close::GOING_AWAY);
             return;
         }
-        let seat = self.hub.join(topic, connection, user, outbox);
+        let seat = self.hub.join(topic, connection, user, outbox, &Hidden::default());
         desk.watcher.watch(&self.hub, [topic]);
         let entering = async {
             seat.subscribed().await;

@@ -19,8 +19,9 @@ pub async fn obey(sessions: Arc<Sessions>, mut orders: mpsc::Receiver<Control>, 
             order = orders.recv() => order,
         };
         let Some(order) = order else { return };
-        tracing::info!(?order, "an order from Django");
+        let what = format!("{order:?}");
         follow(&sessions, order).await;
+        tracing::info!(order = what, "an order from Django is obeyed");
     }
 }
 
@@ -53,6 +54,12 @@ async fn follow(sessions: &Sessions, order: Control) {
             let there = |member: &Member| room.is_none_or(|room| member.room == Some(room));
             warden::check_watched(sessions, &concerned, room).await;
             warden::check(sessions, concerned.into_iter().filter(there).collect()).await;
+        }
+        Control::BlockChanged { users } => {
+            for user in &users {
+                sessions.access.grants().forget(None, Some(*user));
+            }
+            warden::check(sessions, users.into_iter().flat_map(|user| members.of(user)).collect()).await;
         }
         Control::RoomChanged { room } => {
             sessions.access.grants().forget(Some(room), None);

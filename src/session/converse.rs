@@ -6,7 +6,7 @@ use super::app::Desk;
 use super::{Sessions, Tally};
 use crate::access::bucket::Bucket;
 use crate::command::{Actor, Replies};
-use crate::domain::Micros;
+use crate::domain::{ConnectionId, Micros};
 use crate::socket::{Class, Frame, Incoming, Outbox, Socket, TextMessage};
 use crate::wire::{ClientCommand, Close, Code, Refusal, event};
 
@@ -19,6 +19,15 @@ pub(super) enum Party<'a> {
     Room(&'a mut Actor),
     /// A presence socket.
     App(&'a mut Desk),
+}
+
+impl Party<'_> {
+    fn connection(&self) -> ConnectionId {
+        match self {
+            Self::Room(actor) => actor.connection,
+            Self::App(desk) => desk.connection(),
+        }
+    }
 }
 
 impl Sessions {
@@ -43,7 +52,10 @@ impl Sessions {
                 self.metrics.frames_received_total.inc();
             }
             let reply = match (bucket.take(&self.frames, Instant::now()), text) {
-                (Ok(()), Some(text)) => socket.while_writing(self.answer(party, text)).await,
+                (Ok(()), Some(text)) => {
+                    outbox.set_busy(true); // a drain waits until the answer is pushed
+                    socket.while_writing(self.answer(party, text)).await
+                }
                 (Ok(()), None) => continue,
                 (Err(wait), _) => {
                     self.metrics.limited_total.with_label_values(&["frames"]).inc();
@@ -59,11 +71,16 @@ impl Sessions {
                     }
                 }
                 Err(refusal) => {
+                    if refusal.code.is_protocol_error() && tally.refused == 0 {
+                        // The first of a session; the summary at its end says how many followed.
+                        tracing::info!(connection = %party.connection(), code = refusal.code.as_str(), "a wrong frame");
+                    }
                     tally.refused += 1;
                     wrong_in_a_row = if refusal.code.is_protocol_error() { wrong_in_a_row + 1 } else { 0 };
                     let _ = outbox.push(&Frame::text(&event::error(&refusal)), Class::Message);
                 }
             }
+            outbox.set_busy(false);
             if wrong_in_a_row >= MOST_WRONG || too_often {
                 outbox.close(Close::PROTOCOL_ERRORS);
             }

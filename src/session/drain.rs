@@ -23,7 +23,7 @@ pub async fn drain(sessions: &Sessions, limit: Duration) -> usize {
                 let delay =
                     Duration::from_millis(rand::random_range(200..=1_000 + spread.as_millis().min(30_000) as u64));
                 let _ = member.outbox.push(&Frame::text(&event::reconnect(delay, "drain")), Class::Message);
-                member.outbox.close(Close::GOING_AWAY);
+                member.outbox.close_after_command(Close::GOING_AWAY);
             }
             if steps > 1 {
                 tokio::time::sleep(spread / u32::try_from(steps).unwrap_or(u32::MAX)).await;

@@ -143,7 +143,7 @@ impl Sessions {
             outbox.close(Close::GOING_AWAY);
             return;
         }
-        let seat = self.hub.join(topic, connection, user, outbox);
+        let seat = self.hub.join(topic, connection, user, outbox, &grant.hidden);
         let entering = async {
             seat.subscribed().await;
             self.entrance.enter(venue, &grant).await

@@ -35,7 +35,8 @@ pub async fn watch(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
     }
 }
 
-/// Looks up the rights of members, and ends the sessions of those that have none any more.
+/// Looks up the rights of members, ends the sessions of those that have none any more, and hides from the others
+/// whom they must not see.
 pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
     for batch in members.chunks(BATCH) {
         let pairs: Vec<(Venue, UserId)> = batch.iter().map(|member| (member.venue, member.user)).collect();
@@ -48,12 +49,14 @@ pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
         };
         let now = Micros::now();
         for (member, admission) in batch.iter().zip(admissions) {
-            if let Err(denied) = Grant::judge(admission, now) {
-                if matches!((&denied, member.venue), (Denied::NotFound, Venue::App)) {
-                    continue; // is in no room, and the account is in order
+            match Grant::judge(admission, now) {
+                Ok(grant) => sessions.hub.hide(member.topic, member.connection, &grant.hidden),
+                // A presence socket is in no room; the account is in order.
+                Err(Denied::NotFound) if member.venue == Venue::App => {}
+                Err(denied) => {
+                    sessions.access.grants().forget(member.room, Some(member.user));
+                    member.outbox.close(closes(&denied));
                 }
-                sessions.access.grants().forget(member.room, Some(member.user));
-                member.outbox.close(closes(&denied));
             }
         }
     }

@@ -62,7 +62,8 @@ impl Heartbeat {
     pub fn register(&self, outbox: &Arc<Outbox>) {
         let mut wheel = self.wheel.lock();
         let entry = Entry { outbox: Arc::downgrade(outbox), ping_at: wheel.tick + self.ping_wait() };
-        let first = wheel.tick + rand::rng().random_range(1..=self.look_every()); // spreads a burst of arrivals
+        let spread = wheel.tick + rand::rng().random_range(1..=self.look_every()); // of a burst of arrivals
+        let first = spread.min(entry.ping_at);
         wheel.put(first, entry);
     }
 

@@ -59,6 +59,10 @@ struct State {
     progress: u32,
     /// The decision to close; the first one stays.
     ending: Option<Ending>,
+    /// A command of the peer is being run.
+    is_busy: bool,
+    /// A goodbye that waits for the answer to that command.
+    postponed: Option<Close>,
     /// The peer's close frame has come.
     is_answered: bool,
     /// Nothing can be written any more.
@@ -141,6 +145,30 @@ impl Outbox {
             self.decide(state, Ending { code: close.code, reason: close.reason, by: By::Us }, &Frame::close(close));
             true
         })
+    }
+
+    /// Decides to close like [`Outbox::close`], but not before the answer to a command that is being run was pushed.
+    pub fn close_after_command(&self, close: Close) {
+        let is_busy = self.with(|state| {
+            if state.is_busy {
+                state.postponed.get_or_insert(close);
+            }
+            state.is_busy
+        });
+        if !is_busy {
+            self.close(close);
+        }
+    }
+
+    /// Notes that a command of the peer is being run, or that its answer was pushed.
+    pub fn set_busy(&self, is_busy: bool) {
+        let postponed = self.with(|state| {
+            state.is_busy = is_busy;
+            state.postponed.take_if(|_| !is_busy)
+        });
+        if let Some(close) = postponed {
+            self.close(close);
+        }
     }
 
     /// Whether the decision to close has been made, by whichever side.

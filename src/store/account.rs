@@ -20,6 +20,8 @@ pub struct Admission {
     pub circle_member: bool,
     /// Messages that the user has sent in all rooms.
     pub messages_total: i64,
+    /// Whom the user blocked, and who blocked the user.
+    pub blocks: Vec<UserId>,
     /// Set when the room holds a direct conversation.
     pub dm: Option<DirectConversation>,
 }
@@ -92,6 +94,7 @@ impl Store {
                     membership: columns.membership()?,
                     circle_member: columns.take()?,
                     messages_total: columns.take()?,
+                    blocks: user_ids(columns.take()?),
                     dm: direct(&mut columns)?,
                 })
             })
@@ -119,14 +122,17 @@ fn direct(columns: &mut Columns<'_>) -> Result<Option<DirectConversation>, Store
     let takes_part = columns.take()?;
     let (others, agents): (Vec<i64>, Vec<i64>) = (columns.take()?, columns.take()?);
     let (blocked, refused) = (columns.take()?, columns.take()?);
-    let users = |ids: Vec<i64>| ids.into_iter().map(UserId).collect();
     Ok(thread.map(|thread| DirectConversation {
         thread: ThreadId(thread),
         is_group: is_group.unwrap_or_default(),
         takes_part,
-        others: users(others),
-        agents: users(agents),
+        others: user_ids(others),
+        agents: user_ids(agents),
         blocked,
         refused,
     }))
+}
+
+fn user_ids(ids: Vec<i64>) -> Vec<UserId> {
+    ids.into_iter().map(UserId).collect()
 }

@@ -5,6 +5,7 @@
 
 mod account;
 mod app;
+mod change;
 mod error;
 mod flight;
 mod history;
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 
 pub use account::{Admission, DirectConversation};
 pub use app::{Overview, Unread};
+pub use change::{Change, ChangeError, Changed, Effect, Target};
 pub use error::{Refusal, StoreError};
 pub use history::Page;
 pub use row::{Account, Membership};

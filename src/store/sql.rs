@@ -4,6 +4,7 @@
 //! stand in one order ([`MESSAGE`]), which `row` reads by position.
 
 pub(super) mod app;
+pub(super) mod change;
 
 use std::sync::Arc;
 
@@ -23,6 +24,11 @@ pub(super) struct Sql {
     pub overview: Arc<str>,
     pub unread: Arc<str>,
     pub blocked: Arc<str>,
+    pub edit: Arc<str>,
+    pub delete: Arc<str>,
+    pub pin: Arc<str>,
+    pub add_reaction: Arc<str>,
+    pub remove_reaction: Arc<str>,
 }
 
 /// One statement of the gateway by name, for the query plan tests and for readers.
@@ -53,6 +59,11 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("overview", sql.overview),
         ("unread", sql.unread),
         ("blocked", sql.blocked),
+        ("edit", sql.edit),
+        ("delete", sql.delete),
+        ("pin", sql.pin),
+        ("add_reaction", sql.add_reaction),
+        ("remove_reaction", sql.remove_reaction),
     ]
     .into_iter()
     .map(|(name, sql)| NamedQuery { name, sql })
@@ -131,6 +142,11 @@ impl Sql {
             overview: app::overview().into(),
             unread: app::unread().into(),
             blocked: app::BLOCKED.into(),
+            edit: change::edit(&neighbours).into(),
+            delete: change::DELETE.into(),
+            pin: change::PIN.into(),
+            add_reaction: change::ADD_REACTION.into(),
+            remove_reaction: change::REMOVE_REACTION.into(),
         }
     }
 }
@@ -151,12 +167,19 @@ pub(super) fn begin(rooms: &[uuid::Uuid], lock_millis: u128, statement_millis: u
         list.push_str(room.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
     }
     format!(
+        "{}; SELECT FROM community_room WHERE id = ANY('{{{list}}}'::uuid[]) ORDER BY id FOR NO KEY UPDATE",
+        preamble(lock_millis, statement_millis)
+    )
+}
+
+/// Begins a transaction whose waits are bounded and whose foreign keys are checked at once.
+fn preamble(lock_millis: u128, statement_millis: u128) -> String {
+    format!(
         "BEGIN;
          SET LOCAL lock_timeout = {lock_millis};
          SET LOCAL statement_timeout = {statement_millis};
          SET LOCAL idle_in_transaction_session_timeout = 5000;
-         SET CONSTRAINTS ALL IMMEDIATE;
-         SELECT FROM community_room WHERE id = ANY('{{{list}}}'::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+         SET CONSTRAINTS ALL IMMEDIATE"
     )
 }
 
@@ -274,6 +297,8 @@ fn admission(user_table: &str, dm_permission: bool) -> String {
                          WHERE c.circle_id = r.circle_id AND c.user_id = k.user_id AND c.is_active),
                 (SELECT COALESCE(sum(s.messages_sent), 0)::bigint FROM community_roommembership s
                   WHERE s.user_id = k.user_id),
+                (SELECT COALESCE(array_agg(CASE WHEN b.blocker_id = k.user_id THEN b.blocked_id ELSE b.blocker_id END), '{{}}')
+                   FROM community_userblock b WHERE b.blocker_id = k.user_id OR b.blocked_id = k.user_id),
                 d.id, d.is_group,
                 EXISTS (SELECT FROM community_directmessagethread_participants p
                          WHERE p.directmessagethread_id = d.id AND p.user_id = k.user_id),

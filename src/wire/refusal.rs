@@ -26,6 +26,9 @@ pub enum Code {
     SlowMode,
     WrongSocket,
     TooManyWatched,
+    MessageNotFound,
+    NotAllowed,
+    InvalidEmoji,
     Unavailable,
 }
 
@@ -54,6 +57,9 @@ impl Code {
             Self::SlowMode => "slow_mode",
             Self::WrongSocket => "wrong_socket",
             Self::TooManyWatched => "too_many_watched",
+            Self::MessageNotFound => "message_not_found",
+            Self::NotAllowed => "not_allowed",
+            Self::InvalidEmoji => "invalid_emoji",
             Self::Unavailable => "unavailable",
         }
     }
@@ -80,6 +86,9 @@ impl Code {
             Self::LinksNotAllowed => "New members cannot post links yet",
             Self::AttachmentsNotAllowed => "New members cannot post attachments yet",
             Self::SlowMode => "Slow mode is on in this room. Please wait.",
+            Self::MessageNotFound => "Message not found",
+            Self::NotAllowed => "You cannot do this in this room",
+            Self::InvalidEmoji => "Not an emoji",
             Self::Unavailable => "Temporarily unavailable. Please try again.",
         }
     }

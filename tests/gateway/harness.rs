@@ -1,6 +1,10 @@
 //! The harness itself: what the other tests rest on.
 
-use crate::support::{RoomSpec, Stack, UserSpec, eventually};
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::support::{ORIGIN, RoomSpec, Stack, TestClient, UserSpec, eventually};
 
 #[tokio::test]
 async fn every_stack_has_a_database_of_its_own() {
@@ -63,4 +67,77 @@ async fn redis_can_be_paused_killed_and_restarted() {
     stack.redis_server().restart().await;
     let mut connection = stack.redis().await;
     assert!(ping().exec_async(&mut connection).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_browser_comes_in_by_cookie_from_a_listed_origin_only() {
+    let stack = Stack::start().await;
+    let gateway = stack.gateway().start().await;
+    let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
+    let browser = |origin: &str| gateway.dial(&room.path()).origin(origin).cookie("access_token", &stack.jwt(&ada));
+
+    let mut client = browser(ORIGIN).source("127.0.0.2").receive_buffer(16_384).connect().await;
+    assert_eq!(client.expect_event("room_state").await["room"]["id"], room.id.to_string());
+    let refused = browser("http://elsewhere.test").refused().await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.header("content-type"), Some("application/json"), "{refused:?}");
+    assert_eq!(gateway.get(&room.path()).await.status, 426);
+
+    let mut other = gateway.dial(&room.path()).jwt(&stack.jwt(&ada)).connect().await;
+    other.expect_event("room_state").await;
+    let claims = json!({"token_type": "access", "exp": 1, "iat": 0, "jti": "x", "user_id": ada.id.to_string()});
+    let mut expired = gateway.dial(&room.path()).jwt(&stack.sign(&claims)).connect().await;
+    assert_eq!(expired.expect_close().await.0, 4001);
+}
+
+#[tokio::test]
+async fn a_client_says_what_it_likes_and_sees_what_comes() {
+    let stack = Stack::start().await;
+    let gateway = stack.gateway().start().await;
+    let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
+    let mut client = TestClient::connect(&gateway, &room.path(), &stack.token(&ada).await).await;
+    client.wait_for("user_joined").await;
+
+    client.send_text("not JSON").await;
+    assert_eq!(client.expect_event("error").await["message"], "Invalid JSON format");
+    client.expect_silence().await;
+    client.send(json!({"type": "typing", "is_typing": true})).await;
+    client.send(json!({"type": "send_message", "content": "hello"})).await;
+    let events = client.events_until("new_message").await;
+    assert_eq!(events.last().unwrap()["message"]["content"], "hello");
+    assert_eq!(client.seen().len(), 4 + events.len(), "room_state, user_joined, error, pong, and these");
+    client.close().await;
+
+    let mut client = gateway.enter(&room, &ada).await;
+    client.send_raw(&[0x81, 0]).await; // an unmasked frame, which no client may send
+    assert_eq!(client.expect_close().await.0, 1002);
+}
+
+#[tokio::test]
+async fn a_killed_gateway_is_gone_at_once() {
+    let stack = Stack::start().await;
+    let mut gateway = stack.gateway().start_unready().await;
+    gateway.ready().await;
+    let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
+    let mut client = gateway.enter(&room, &ada).await;
+    let process = format!("/proc/{}/cmdline", gateway.pid());
+    assert!(Path::new(&process).exists());
+
+    gateway.kill9().await;
+    assert_eq!(client.expect_close().await.0, 1006);
+    assert!(!Path::new(&process).exists());
+}
+
+#[tokio::test]
+async fn the_other_subcommands_run_to_their_end() {
+    let stack = Stack::start().await;
+    let (code, lines) = stack.gateway().run(&["config"]).await;
+    assert_eq!(code, 0, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("GATEWAY_LISTEN")), "{lines:#?}");
+
+    let (code, lines) = stack.gateway().without("DATABASE_URL").env("GATEWAY_DB_POOL", "many").run(&["serve"]).await;
+    assert_eq!(code, 64, "{lines:#?}");
+    for name in ["DATABASE_URL", "GATEWAY_DB_POOL"] {
+        assert!(lines.iter().any(|line| line.contains(name)), "{name} is not named: {lines:#?}");
+    }
 }

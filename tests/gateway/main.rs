@@ -2,28 +2,43 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod app_notices;
 mod app_presence;
 mod app_stage;
+mod blocks;
+mod changes;
 mod cli_check;
 mod cli_config;
 mod cli_readme;
 mod cli_run;
 mod cli_serve;
 mod cli_token;
+mod closing;
+mod control;
 mod dm;
+mod drain;
+mod entering;
+mod foreign;
 mod frames;
 mod harness;
+mod history;
 mod http_limits;
 mod http_ops;
 mod http_raw;
 mod http_upgrade;
 mod identity_golden;
 mod identity_login;
+mod leaks;
+mod limits;
+mod order;
+mod outages;
 mod presence_heals;
+mod presence_rooms;
 mod presence_stage;
 mod presence_tabs;
 mod quota_admission;
 mod quota_windows;
+mod rights;
 mod rooms;
 mod schema;
 mod store_commit;
@@ -33,3 +48,4 @@ mod store_reads;
 mod store_writer;
 #[path = "../support/mod.rs"]
 mod support;
+mod typing;

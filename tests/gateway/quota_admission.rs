@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use community_gateway::access::admission::{Admission, AdmissionError, Admitted, LEASE, Limits, Reason};
+use community_gateway::access::admission::{Admission, AdmissionError, Admitted, Limits, Reason};
 use community_gateway::bus::Bus;
 use community_gateway::domain::{ConnectionId, InstanceName, UserId};
 use community_gateway::keyspace;
@@ -12,6 +12,9 @@ use community_gateway::telemetry::Metrics;
 use futures_util::future::join_all;
 
 use crate::support::{GUARD, RedisServer, eventually};
+
+/// So long that it does not end while a test runs.
+const LEASE: Duration = Duration::from_secs(60);
 
 const ADA: UserId = UserId(1);
 

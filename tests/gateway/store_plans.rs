@@ -70,6 +70,11 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         "overview" => "20".to_owned(),
         "unread" => format!("ARRAY[20]::bigint[], ARRAY['{room}']::uuid[]"),
         "blocked" => "20, ARRAY[1, 2]::bigint[]".to_owned(),
+        "edit" => format!("'{room}', '{message}', 20, 'better', '[]'"),
+        "delete" => format!("'{room}', '{message}', 20, true, false, '{new}'"),
+        "pin" => format!("'{room}', '{message}', true"),
+        "add_reaction" => format!("'{room}', '{message}', 20, '👍', '{new}'"),
+        "remove_reaction" => format!("'{room}', '{message}', 20, '👍'"),
         other => panic!("say what the parameters of {other} are"),
     }
 }

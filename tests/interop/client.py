@@ -149,6 +149,10 @@ def room_path(room) -> str:
     return f"/ws/community/room/{room.pk}/"
 
 
+def dm_path(thread) -> str:
+    return f"/ws/community/dm/{thread.pk}/"
+
+
 async def knock(gateway: Gateway, room, user, **more) -> Tab:
     """Connects a user to a room with a fresh token, as the page does. Whether it is let in is not waited for."""
     return await dial(gateway, room_path(room), connection_token=people.connection_token(user), **more)

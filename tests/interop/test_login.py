@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import secrets
+import subprocess
 from datetime import UTC, datetime, timedelta
 
 import jwt
@@ -16,6 +17,7 @@ from rest_framework_simplejwt.tokens import RefreshToken
 from client import dial, enter, room_path
 from djangoapp import people
 from djangoapp.setup import SECRET_KEY
+from gateway import binary
 
 NOT_AUTHENTICATED = 4001
 
@@ -69,6 +71,22 @@ async def test_a_token_in_json_is_as_good(one, stack):
     with redis.Redis.from_url(stack.urls["cache_url"]) as raw:
         raw.set(f"allthrive:1:ws_conn_token:{token}", json.dumps(value), ex=60)
     assert await who(one, people.room(), connection_token=token) == str(ada.pk)
+
+
+@pytest.mark.parametrize("form", ["django", "json"])
+async def test_tokens_that_the_gateway_mints_are_as_good_as_django_s(one, stack, form):
+    ada = people.user(username="Zoë")
+    environment = {"DATABASE_URL": stack.urls["database_url"], "GATEWAY_CACHE_URL": stack.urls["cache_url"]}
+    command = [binary(), "token", "--user", str(ada.pk), "--count", "2", "--format", form]
+    first, second = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
+    assert len({first, second}) == 2 and {len(first), len(second)} == {43}
+    if form == "django":
+        value = cache.get(f"ws_conn_token:{first}")
+        assert abs(value.pop("created_at") - datetime.now(UTC).timestamp()) < 30
+        assert value == {"user_id": ada.pk, "username": ada.username, "connection_id": None, "used": False}
+    room = people.room()
+    assert await who(one, room, connection_token=first) == str(ada.pk)
+    assert await is_refused(one, room, connection_token=first)
 
 
 class Hostile:

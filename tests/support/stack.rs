@@ -54,6 +54,11 @@ pub struct TestRoom {
 }
 
 impl TestRoom {
+    /// The channel that its events travel on.
+    pub fn channel(&self) -> String {
+        format!("community:room:{}", self.id)
+    }
+
     /// The path of its socket.
     pub fn path(&self) -> String {
         format!("/ws/community/room/{}/", self.id)
@@ -131,6 +136,17 @@ impl Stack {
         self.connection(2).await
     }
 
+    /// Publishes on a channel of the realtime database, as Django does.
+    pub async fn publish(&self, channel: &str, payload: &[u8]) {
+        let sent = redis::cmd("PUBLISH").arg(channel).arg(payload).exec_async(&mut self.redis().await).await;
+        sent.expect("Redis takes it");
+    }
+
+    /// Gives an order to all instances, as Django does.
+    pub async fn order(&self, order: serde_json::Value) {
+        self.publish("community:control", order.to_string().as_bytes()).await;
+    }
+
     async fn connection(&self, database: u8) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.0.redis.url(database)).expect("a URL");
         client.get_multiplexed_async_connection().await.expect("Redis answers")
@@ -156,6 +172,22 @@ impl Stack {
         .await
         .expect("a user is inserted");
         TestUser { id, username: username.to_owned() }
+    }
+
+    /// Many ordinary users at once: `{prefix}1` … `{prefix}count`.
+    pub async fn users(&self, prefix: &str, count: i32) -> Vec<TestUser> {
+        let rows: Vec<(i64, String)> = sqlx::query_as(
+            "INSERT INTO users_user (is_superuser, username, first_name, last_name, is_staff, is_active, date_joined, \
+                                     email, role, tier) \
+             SELECT false, $1 || n, '', '', false, true, now(), $1 || n || '@example.org', 'explorer', 'seedling' \
+             FROM generate_series(1, $2) AS n RETURNING id, username",
+        )
+        .bind(prefix)
+        .bind(count)
+        .fetch_all(self.db())
+        .await
+        .expect("users are inserted");
+        rows.into_iter().map(|(id, username)| TestUser { id, username }).collect()
     }
 
     pub async fn room(&self, spec: RoomSpec) -> TestRoom {

@@ -3,6 +3,7 @@
 //! Field names and shapes are those of the existing Django consumers; what is added is additive.
 
 mod app;
+mod change;
 mod message;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 pub use app::{mention, presence_state, presence_update, unread};
+pub use change::{message_deleted, message_edited, message_pinned, reaction_updated};
 use message::{MessageJson, Text};
 
 use super::Refusal;
@@ -110,7 +112,7 @@ pub fn dm_state(thread: ThreadId, state: &State<'_>) -> Vec<u8> {
 
 /// `message_history`: a page of older messages, oldest first.
 #[must_use]
-pub fn message_history(messages: &[Message], has_more: bool, cursor: Option<MessageId>) -> Vec<u8> {
+pub fn message_history(messages: &[&Message], has_more: bool, cursor: Option<MessageId>) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Event<'a> {
@@ -121,7 +123,7 @@ pub fn message_history(messages: &[Message], has_more: bool, cursor: Option<Mess
     }
     encode(&Event {
         event: "message_history",
-        messages: messages.iter().map(MessageJson).collect(),
+        messages: messages.iter().copied().map(MessageJson).collect(),
         has_more,
         cursor: cursor.map(Text),
     })
@@ -140,6 +142,16 @@ pub fn new_message(message: &Message, place: Place, client_id: Option<&str>) -> 
         client_id: Option<&'a str>,
     }
     encode(&Event { event: "new_message", message: MessageJson(message), offset: place.offset, client_id })
+}
+
+/// A `new_message` or `message_edited` without what the message answers, for those who must not see its author.
+///
+/// Gives `None` for anything that is not such an event of ours.
+#[must_use]
+pub fn without_reply(event: &[u8]) -> Option<Vec<u8>> {
+    let mut event: serde_json::Value = serde_json::from_slice(event).ok()?;
+    *event.get_mut("message")?.get_mut("replyTo")? = serde_json::Value::Null;
+    Some(encode(&event))
 }
 
 /// `user_joined`: a user's first socket in a room, on any instance.

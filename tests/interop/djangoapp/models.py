@@ -100,3 +100,65 @@ class Message(Table):
 
     class Meta(Table.Meta):
         db_table = "community_message"
+
+
+class DirectThread(Table):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    room = models.OneToOneField(Room, models.DO_NOTHING, null=True)
+    created_by = models.ForeignKey(User, models.DO_NOTHING, null=True)
+    is_group = models.BooleanField(default=False)
+    name = models.CharField(max_length=100, default="")
+    last_message_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    participants = models.ManyToManyField(User, through="Participant")
+
+    class Meta(Table.Meta):
+        db_table = "community_directmessagethread"
+
+
+class Participant(Table):
+    directmessagethread = models.ForeignKey(DirectThread, models.DO_NOTHING)
+    user = models.ForeignKey(User, models.DO_NOTHING)
+
+    class Meta(Table.Meta):
+        db_table = "community_directmessagethread_participants"
+
+
+class Block(Table):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    blocker = models.ForeignKey(User, models.DO_NOTHING, related_name="+")
+    blocked = models.ForeignKey(User, models.DO_NOTHING, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(Table.Meta):
+        db_table = "community_userblock"
+
+
+class Circle(Table):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(max_length=100)
+    tier = models.CharField(max_length=20, default="seedling")
+    week_start = models.DateField()
+    week_end = models.DateField()
+    member_count = models.IntegerField(default=0)
+    active_member_count = models.IntegerField(default=0)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta(Table.Meta):
+        db_table = "thrive_circle_circle"
+
+
+class CircleMembership(Table):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    circle = models.ForeignKey(Circle, models.DO_NOTHING)
+    user = models.ForeignKey(User, models.DO_NOTHING)
+    is_active = models.BooleanField(default=True)
+    joined_at = models.DateTimeField(auto_now_add=True)
+    points_earned_in_circle = models.IntegerField(default=0)
+    was_active = models.BooleanField(default=False)
+
+    class Meta(Table.Meta):
+        db_table = "thrive_circle_circlemembership"

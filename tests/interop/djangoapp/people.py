@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.core.cache import cache
 from rest_framework_simplejwt.tokens import AccessToken
 
-from .models import Membership, Message, Room, User
+from .models import DirectThread, Membership, Message, Participant, Room, User
 
 TOKEN_SECONDS = 60
 SESSION_VERSION_SECONDS = 90 * 86_400
@@ -30,6 +30,15 @@ def room(*members: User, **fields) -> Room:
     for member in members:
         Membership.objects.create(room=created, user=member)
     return created
+
+
+def direct_thread(*participants: User) -> DirectThread:
+    """A conversation, with the room that holds its messages and a membership in it for everybody."""
+    holder = room(*participants, room_type="dm", visibility="unlisted")
+    thread = DirectThread.objects.create(room=holder, created_by=participants[0], is_group=len(participants) > 2)
+    for participant in participants:
+        Participant.objects.create(directmessagethread=thread, user=participant)
+    return thread
 
 
 def message(where: Room, author: User | None, content: str, at, **fields) -> Message:

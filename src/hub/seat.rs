@@ -1,0 +1,138 @@
+//! One seat of a gathering: what it is given, and what it is spared.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::bus::Envelope;
+use crate::domain::{ConnectionId, Hidden, UserId};
+use crate::socket::{Class, Frame, Outbox, Pushed};
+use crate::telemetry::Metrics;
+use crate::wire::Close;
+use crate::wire::event::{self, Place};
+
+/// A seat as the gathering keeps it.
+pub(super) struct Entry {
+    pub connection: ConnectionId,
+    pub user: UserId,
+    pub outbox: Arc<Outbox>,
+    /// Whose events this seat is spared.
+    pub hidden: Hidden,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Joined, but the first state is still being read: what comes is kept, up to the outbox's limit.
+    Entering { kept: Vec<(Option<Place>, Frame, Class)>, bytes: usize },
+    /// Gets what comes after this place.
+    Live { after: Place },
+}
+
+/// One event, framed once for all seats.
+pub(super) struct Delivery {
+    place: Option<Place>,
+    /// Who caused it.
+    user: Option<UserId>,
+    /// Whose words it shows besides.
+    shown: Option<UserId>,
+    frame: Frame,
+    class: Class,
+    body: Bytes,
+    /// The same without those words, made when the first seat needs it.
+    spared: OnceCell<Option<Frame>>,
+}
+
+impl Delivery {
+    pub(super) fn new(body: Bytes, class: Class) -> Self {
+        let frame = Frame::text(&body);
+        Self { place: None, user: None, shown: None, frame, class, body, spared: OnceCell::new() }
+    }
+
+    /// Frames an envelope.
+    pub(super) fn of(envelope: Envelope, class: Class) -> Self {
+        let mut delivery = Self::new(envelope.body, class);
+        (delivery.place, delivery.user, delivery.shown) = (envelope.place, envelope.user, envelope.shown);
+        delivery
+    }
+
+    /// The frame for somebody who does not see some users, if there is one.
+    fn seen_by(&self, hidden: &Hidden) -> Option<Frame> {
+        if self.user.is_some_and(|user| hidden.hides(user)) {
+            return None;
+        }
+        if self.shown.is_some_and(|user| hidden.hides(user)) {
+            let spare = || event::without_reply(&self.body).map(|body| Frame::text(&body));
+            return self.spared.get_or_init(spare).clone();
+        }
+        Some(self.frame.clone())
+    }
+}
+
+impl Entry {
+    pub(super) fn new(connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>, hidden: Hidden) -> Self {
+        let stage = Stage::Entering { kept: Vec::new(), bytes: 0 };
+        Self { connection, user, outbox: Arc::clone(outbox), hidden, stage }
+    }
+
+    /// Ends the entering: sends the first state, then what was kept and comes after `after`.
+    pub(super) fn go_live(&mut self, after: Place, first: &[Frame], metrics: &Metrics) {
+        let mut frames: Vec<_> = first.iter().map(|frame| (frame.clone(), Class::Message)).collect();
+        if let Stage::Entering { kept, .. } = std::mem::replace(&mut self.stage, Stage::Live { after }) {
+            let kept = kept.into_iter().filter(|(place, ..)| is_after(*place, after));
+            frames.extend(kept.map(|(_, frame, class)| (frame, class)));
+        }
+        count(metrics, self.outbox.push_many(&frames), frames.len());
+    }
+
+    /// Gives the seat events. While it enters they are kept, at most `limit` bytes.
+    pub(super) fn give(&mut self, deliveries: &[Delivery], limit: usize, metrics: &Metrics) {
+        match &mut self.stage {
+            Stage::Live { after } => {
+                let after = *after;
+                // The common case, without a single allocation.
+                if let ([only], true) = (deliveries, self.hidden.is_empty()) {
+                    if is_after(only.place, after) {
+                        count(metrics, self.outbox.push(&only.frame, only.class), 1);
+                    }
+                    return;
+                }
+                let wanted = deliveries.iter().filter(|delivery| is_after(delivery.place, after));
+                let frames: Vec<_> = wanted
+                    .filter_map(|delivery| delivery.seen_by(&self.hidden).map(|frame| (frame, delivery.class)))
+                    .collect();
+                if !frames.is_empty() {
+                    count(metrics, self.outbox.push_many(&frames), frames.len());
+                }
+            }
+            Stage::Entering { kept, bytes } => {
+                for delivery in deliveries {
+                    let Some(frame) = delivery.seen_by(&self.hidden) else { continue };
+                    *bytes += frame.len();
+                    kept.push((delivery.place, frame, delivery.class));
+                }
+                if *bytes > limit {
+                    self.outbox.close(Close::TOO_SLOW);
+                    kept.clear();
+                }
+            }
+        }
+    }
+}
+
+fn count(metrics: &Metrics, pushed: Pushed, frames: usize) {
+    let frames = frames as u64;
+    match pushed {
+        Pushed::Written => {
+            metrics.deliveries_total.inc_by(frames);
+            metrics.deliveries_direct_total.inc_by(frames);
+        }
+        Pushed::Queued | Pushed::Coalesced => metrics.deliveries_total.inc_by(frames),
+        Pushed::Overflow | Pushed::Closed => {}
+    }
+}
+
+/// Says whether a seat that has everything up to a place still needs an event. Another epoch's offsets do not compare.
+fn is_after(place: Option<Place>, after: Place) -> bool {
+    place.is_none_or(|place| place.epoch != after.epoch || place.offset > after.offset)
+}

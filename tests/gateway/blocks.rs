@@ -1,0 +1,91 @@
+//! Blocks in rooms: two who share one do not exist for each other, live, in the state and in history.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{RoomSpec, Stack, TestUser};
+
+async fn block(stack: &Stack, blocker: &TestUser, blocked: &TestUser) {
+    sqlx::query("INSERT INTO community_userblock (id, created_at, blocker_id, blocked_id) VALUES ($1, now(), $2, $3)")
+        .bind(Uuid::new_v4())
+        .bind(blocker.id)
+        .bind(blocked.id)
+        .execute(stack.db())
+        .await
+        .unwrap();
+}
+
+fn contents(messages: &Value) -> Vec<&str> {
+    messages.as_array().unwrap().iter().map(|message| message["content"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_blocked_and_who_is_blocked_do_not_see_each_other() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, eve, grace) = (stack.user("ada").await, stack.user("eve").await, stack.user("grace").await);
+    block(&stack, &ada, &eve).await;
+
+    let mut g = one.enter(&room, &grace).await;
+    let mut a = one.enter(&room, &ada).await;
+    let mut e = two.enter(&room, &eve).await;
+    let eves = eve.id.to_string();
+    g.wait_until("eve's join", |event| event["event"] == "user_joined" && event["userId"] == *eves).await;
+
+    e.send(json!({"type": "typing", "is_typing": true})).await;
+    e.send(json!({"type": "send_message", "content": "of eve"})).await;
+    let of_eve = g.wait_for("new_message").await;
+    a.send(json!({"type": "send_message", "content": "of ada"})).await;
+    g.wait_for("new_message").await;
+    g.send(json!({"type": "send_message", "content": "to eve", "reply_to_id": of_eve["message"]["id"]})).await;
+    assert_eq!(g.wait_for("new_message").await["message"]["replyTo"]["content"], "of eve");
+
+    // Everything of eve's came before grace's answer, and in it eve's words are left out for ada.
+    let seen = a.events_until("new_message").await;
+    assert!(seen.iter().all(|event| event["userId"] != *eves), "{seen:?}");
+    assert_eq!(seen.last().unwrap()["message"]["content"], "of ada");
+    let answer = a.wait_for("new_message").await;
+    assert_eq!((&answer["message"]["content"], &answer["message"]["replyTo"]), (&json!("to eve"), &Value::Null));
+    let seen = e.events_until("new_message").await;
+    assert_eq!(seen.last().unwrap()["message"]["content"], "of eve");
+    let answer = e.wait_for("new_message").await;
+    assert_eq!(answer["message"]["content"], "to eve", "ada's message is not for eve");
+
+    let mut again = two.dial(&room.path()).token(&stack.token(&ada).await).connect().await;
+    let state = again.expect_event("room_state").await;
+    assert_eq!(contents(&state["messages"]), ["of ada", "to eve"]);
+    assert_eq!(state["messages"][1]["replyTo"], Value::Null);
+    assert!(state["onlineUsers"].as_array().unwrap().iter().all(|user| user["userId"] != *eves));
+    again.send(json!({"type": "request_history"})).await;
+    assert_eq!(contents(&again.wait_for("message_history").await["messages"]), ["of ada", "to eve"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_block_works_at_once_when_django_says_so() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, eve) = (stack.user("ada").await, stack.user("eve").await);
+    let mut a = one.enter(&room, &ada).await;
+    let mut e = two.enter(&room, &eve).await;
+    e.send(json!({"type": "send_message", "content": "before"})).await;
+    a.wait_for("new_message").await;
+    e.wait_for("new_message").await;
+
+    block(&stack, &ada, &eve).await;
+    let order = json!({"action": "block_changed", "users": [ada.id.to_string(), eve.id.to_string()]});
+    redis::cmd("PUBLISH")
+        .arg("community:control")
+        .arg(order.to_string())
+        .exec_async(&mut stack.redis().await)
+        .await
+        .unwrap();
+    for gateway in [&one, &two] {
+        gateway.wait_for_log("an order from Django is obeyed").await;
+    }
+    e.send(json!({"type": "send_message", "content": "after"})).await;
+    e.wait_for("new_message").await;
+    a.send(json!({"type": "send_message", "content": "mine"})).await;
+    assert_eq!(a.wait_for("new_message").await["message"]["content"], "mine", "eve's is not seen");
+}

@@ -1,0 +1,233 @@
+//! Bad days: a dependency that is away, at the start or later. Nothing hangs, clients are told, everything returns.
+
+use serde_json::{Value, json};
+
+use crate::support::{RoomSpec, Stack, TestClient, TestGateway, TestRoom, TestUser, eventually};
+
+/// A port on which nobody listens.
+const NOWHERE: &str = "127.0.0.1:1";
+
+async fn start_without(variable: &str, url: &str) -> (i32, String) {
+    let stack = Stack::start().await;
+    let (code, lines) = stack.gateway().env(variable, url).run(&["serve"]).await;
+    (code, lines.join("\n"))
+}
+
+#[tokio::test]
+async fn without_postgres_it_does_not_start_and_says_so() {
+    let (code, log) = start_without("DATABASE_URL", &format!("postgres://x:secret@{NOWHERE}/x")).await;
+    assert_eq!(code, 69, "{log}");
+    assert!(log.contains(r#""dependency":"Postgres (DATABASE_URL)""#), "{log}");
+    assert!(!log.contains("secret"), "{log}");
+}
+
+#[tokio::test]
+async fn without_redis_it_does_not_start_and_says_so() {
+    let (code, log) = start_without("GATEWAY_REDIS_URL", &format!("redis://:secret@{NOWHERE}/3")).await;
+    assert_eq!(code, 69, "{log}");
+    assert!(log.contains(r#""dependency":"Redis (GATEWAY_REDIS_URL)""#), "{log}");
+    assert!(!log.contains("secret"), "{log}");
+}
+
+#[tokio::test]
+async fn without_djangos_cache_it_does_not_start_and_says_so() {
+    let (code, log) = start_without("GATEWAY_CACHE_URL", &format!("redis://:secret@{NOWHERE}/2")).await;
+    assert_eq!(code, 69, "{log}");
+    assert!(log.contains(r#""dependency":"Django's cache (GATEWAY_CACHE_URL)""#), "{log}");
+    assert!(!log.contains("secret"), "{log}");
+}
+
+struct Pair {
+    stack: Stack,
+    gateways: [TestGateway; 2],
+    room: TestRoom,
+    late: TestUser,
+    clients: [TestClient; 2],
+}
+
+/// Ada and Grace in one room, on two instances.
+async fn pair() -> Pair {
+    let stack = Stack::start().await;
+    let start = || {
+        let builder = stack.gateway().env("GATEWAY_LIMIT_MESSAGES_PER_MINUTE", 0);
+        builder.env("GATEWAY_LIMIT_CONNECTS_PER_MINUTE", 0).start()
+    };
+    let gateways = [start().await, start().await];
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, grace, late) = (stack.user("ada").await, stack.user("grace").await, stack.user("late").await);
+    let clients = [gateways[0].enter(&room, &ada).await, gateways[1].enter(&room, &grace).await];
+    Pair { stack, gateways, room, late, clients }
+}
+
+/// Sends until it is acknowledged, and returns the refusals that came before.
+async fn send_until_stored(client: &mut TestClient, content: &str) -> Vec<Value> {
+    let mut refusals = Vec::new();
+    loop {
+        client.send(json!({"type": "send_message", "content": content, "client_id": content})).await;
+        let answer = client.wait_until("an answer", |event| {
+            event["clientId"] == content && (event["event"] == "message_ack" || event["event"] == "error")
+        });
+        match answer.await {
+            event if event["event"] == "message_ack" => return refusals,
+            event => refusals.push(event),
+        }
+    }
+}
+
+impl Pair {
+    /// Both may talk, both hear it, and somebody new gets in.
+    async fn works_again(&mut self) {
+        for (at, content) in ["from one", "from two"].into_iter().enumerate() {
+            send_until_stored(&mut self.clients[at], content).await;
+            self.clients[1 - at].wait_until(content, |event| event["message"]["content"] == content).await;
+        }
+        for gateway in &self.gateways {
+            gateway.ready().await;
+            let dial = gateway.dial(&self.room.path()).jwt(&self.stack.jwt(&self.late));
+            let mut late = dial.connect().await;
+            let state = late.expect_event("room_state").await;
+            let texts: Vec<_> =
+                state["messages"].as_array().unwrap().iter().map(|message| &message["content"]).collect();
+            assert!(texts.contains(&&json!("from one")) && texts.contains(&&json!("from two")), "{texts:?}");
+        }
+    }
+
+    async fn is_not_ready(&self, part: &str) {
+        for gateway in &self.gateways {
+            eventually("the gateway is not ready", || async {
+                let reply = gateway.ops("/readyz").await;
+                reply.status == 503 && reply.body.contains(part)
+            })
+            .await;
+        }
+    }
+
+    /// A send is refused, politely; pings are answered.
+    async fn refuses_sends(&mut self) {
+        for client in &mut self.clients {
+            client.send(json!({"type": "send_message", "content": "lost?", "client_id": "c"})).await;
+            let refusal = client.wait_for("error").await;
+            assert_eq!((&refusal["code"], &refusal["clientId"]), (&json!("unavailable"), &json!("c")));
+            assert!(refusal["retryAfter"].as_f64().unwrap() > 0.0, "{refusal}");
+            client.send(json!({"type": "ping"})).await;
+            client.wait_for("pong").await;
+        }
+    }
+
+    async fn turns_newcomers_away(&self) {
+        for gateway in &self.gateways {
+            let dial = gateway.dial(&self.room.path()).jwt(&self.stack.jwt(&self.late));
+            assert_eq!(dial.connect().await.expect_close().await.0, 1013);
+        }
+    }
+
+    async fn stored(&self, content: &str) -> i64 {
+        let count = "SELECT count(*) FROM community_message WHERE content = $1";
+        sqlx::query_scalar(count).bind(content).fetch_one(self.stack.db()).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn while_redis_stands_still_clients_are_told_and_afterwards_all_goes_on() {
+    let mut pair = pair().await;
+    pair.stack.redis_server().pause().await;
+    pair.refuses_sends().await;
+    for client in &mut pair.clients {
+        client.send(json!({"type": "typing", "is_typing": true})).await;
+        client.send(json!({"type": "ping"})).await;
+        client.wait_for("pong").await;
+    }
+    pair.turns_newcomers_away().await;
+    pair.is_not_ready("fan_out").await;
+    pair.stack.redis_server().resume().await;
+    pair.works_again().await;
+    assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
+}
+
+#[tokio::test]
+async fn when_redis_was_killed_and_came_back_empty_all_goes_on() {
+    let mut pair = pair().await;
+    send_until_stored(&mut pair.clients[0], "before").await;
+    pair.clients[1].wait_for("new_message").await;
+    pair.stack.redis_server().kill().await;
+    pair.refuses_sends().await;
+    for client in &mut pair.clients {
+        client.send(json!({"type": "typing", "is_typing": true})).await;
+        client.send(json!({"type": "request_history", "limit": 1})).await;
+        client.wait_for("message_history").await; // reading goes on
+        client.send(json!({"type": "ping"})).await;
+        client.wait_for("pong").await;
+    }
+    pair.turns_newcomers_away().await;
+    pair.is_not_ready("fan_out").await;
+    pair.stack.redis_server().restart().await;
+    pair.works_again().await;
+    assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
+    let mut late = pair.gateways[0].enter_by_jwt(&pair.room, &pair.late).await;
+    let state: Value = serde_json::from_str(&late.seen()[0]).unwrap();
+    assert_eq!(state["messages"][0]["content"], "before");
+    late.send(json!({"type": "ping"})).await;
+    late.wait_for("pong").await;
+}
+
+#[tokio::test]
+async fn those_online_are_online_again_when_redis_came_back_empty() {
+    let stack = Stack::start().await;
+    let start = || stack.gateway().env("GATEWAY_PRESENCE_SECONDS", 4).env("GATEWAY_PRESENCE_GRACE_SECONDS", 0).start();
+    let gateways = [start().await, start().await];
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let _ada = gateways[0].enter(&room, &ada).await;
+    let mut grace = gateways[1].enter(&room, &grace).await;
+    grace.expect_event("user_joined").await;
+    stack.redis_server().kill().await;
+    stack.redis_server().restart().await;
+    eventually("both are in the set again", || async {
+        let key = format!("community:presence:{}", room.id);
+        redis::cmd("ZCARD").arg(key).query_async::<i64>(&mut stack.redis().await).await.unwrap() == 2
+    })
+    .await;
+    send_until_stored(&mut grace, "marker").await;
+    let said: Vec<&String> = grace.seen().iter().filter(|event| event.contains("user_left")).collect();
+    assert!(said.is_empty(), "nobody has left: {said:?}");
+}
+
+#[tokio::test]
+async fn sessions_of_postgres_that_were_ended_are_opened_again() {
+    let mut pair = pair().await;
+    send_until_stored(&mut pair.clients[0], "before").await;
+    let end_all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sqlx::query(end_all).execute(&mut *pair.stack.db().acquire().await.unwrap()).await.unwrap();
+    pair.works_again().await;
+    let mut counted = (0, 0);
+    for content in ["before", "from one", "from two"] {
+        counted = (counted.0 + pair.stored(content).await, counted.1 + 1);
+    }
+    assert_eq!(counted, (3, 3), "each is stored once");
+}
+
+#[tokio::test]
+async fn a_room_that_is_locked_refuses_and_the_others_go_on() {
+    let mut pair = pair().await;
+    let other = pair.stack.room(RoomSpec::default()).await;
+    let mut elsewhere = pair.gateways[0].enter_by_jwt(&other, &pair.late).await;
+    let mut lock = pair.stack.db().begin().await.unwrap();
+    sqlx::query("SELECT FROM community_room WHERE id = $1 FOR UPDATE")
+        .bind(pair.room.id)
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let (refusal, _) = tokio::join!(refused(&mut pair.clients[0]), send_until_stored(&mut elsewhere, "over here"));
+    assert_eq!(refusal["code"], "unavailable");
+    assert!(refusal["retryAfter"].as_f64().unwrap() > 0.0, "{refusal}");
+    lock.rollback().await.unwrap();
+    pair.works_again().await;
+    assert_eq!(pair.stored("locked out").await, 0);
+}
+
+/// Sends what is to be refused, and returns the refusal.
+async fn refused(client: &mut TestClient) -> Value {
+    client.send(json!({"type": "send_message", "content": "locked out", "client_id": "locked out"})).await;
+    client.wait_for("error").await
+}
