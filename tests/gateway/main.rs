@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod blocks;
+mod chaos;
 mod cli_check;
 mod cli_config;
 mod cli_readme;
