@@ -122,7 +122,7 @@ impl Gateway {
         let hub = Hub::start(bus.clone(), subscriber.clone(), inboxes, outbox_bytes, &lifecycle, Arc::clone(&metrics));
         let outlet = Arc::new(BusOutlet::new(bus.log().clone(), Arc::clone(&metrics)));
         let writer = Writer::start(&store, &outlet, &lifecycle, WriterSettings::default(), &metrics);
-        let sessions = Arc::new(sessions(&config, &lifecycle, &metrics, &store, &bus, &writer, &cache, hub));
+        let sessions = Arc::new(sessions(&config, &lifecycle, &metrics, &store, &bus, &writer, outlet, &cache, hub));
 
         let public = Public::bind(config.listen.public, public_settings(&config), Arc::clone(&metrics))
             .map_err(BuildError::internal("the public listener cannot be bound"))?;
@@ -227,6 +227,7 @@ fn sessions(
     store: &Store,
     bus: &Bus,
     writer: &Writer<crate::command::Echo>,
+    outlet: Arc<BusOutlet>,
     cache: &DjangoCache,
     hub: Arc<Hub>,
 ) -> Sessions {
@@ -256,15 +257,19 @@ fn sessions(
         },
         Arc::clone(metrics),
     );
+    let minute = Duration::from_secs(60);
+    let reactions = [Window { length: minute, places: limits.reactions_per_minute }];
+    let reactions =
+        Quota::new(bus.connection(), "reactions", keyspace::reaction_window, &reactions, Arc::clone(metrics));
     let sends = [
-        Window { length: Duration::from_secs(60), places: limits.messages_per_minute },
+        Window { length: minute, places: limits.messages_per_minute },
         Window { length: Duration::from_secs(3_600), places: limits.messages_per_hour },
     ];
     let sends = Quota::new(bus.connection(), "messages", keyspace::send_window, &sends, Arc::clone(metrics));
     Sessions {
         login: Login::new(cache.clone(), Verifier::new(config.auth.secret_key.expose())),
         admission,
-        access: Access::new(Grants::new(store.clone()), sends),
+        access: Access::new(Grants::new(store.clone()), sends, reactions),
         entrance: Entrance {
             store: store.clone(),
             log: bus.log().clone(),
@@ -274,6 +279,7 @@ fn sessions(
         commands: Commands {
             store: store.clone(),
             writer: writer.clone(),
+            outlet,
             log: bus.log().clone(),
             typing: Typing::new(bus.connection(), Arc::clone(metrics)),
         },

@@ -95,6 +95,12 @@ pub fn slow_mode(room: RoomId, user: UserId) -> String {
     format!("rate_limit:community:slow:{room}:{user}")
 }
 
+/// ZSET of the times of a user's reactions. Lives one minute.
+#[must_use]
+pub fn reaction_window(user: UserId) -> String {
+    format!("rate_limit:community:reactions:{user}")
+}
+
 /// ZSET of the times of a user's new connections. Lives one minute.
 #[must_use]
 pub fn connect_window(user: UserId) -> String {

@@ -47,13 +47,14 @@ impl Permit {
 pub struct Access {
     grants: Grants,
     sends: Quota,
+    reactions: Quota,
 }
 
 impl Access {
-    /// `sends` bounds a user's messages.
+    /// `sends` bounds a user's messages, `reactions` what a user adds to and takes from them.
     #[must_use]
-    pub fn new(grants: Grants, sends: Quota) -> Self {
-        Self { grants, sends }
+    pub fn new(grants: Grants, sends: Quota, reactions: Quota) -> Self {
+        Self { grants, sends, reactions }
     }
 
     /// What this instance remembers of rights.
@@ -75,7 +76,26 @@ impl Access {
         let grant = self.grants.of(venue, user).await.map_err(|denied| refusal(&denied))?;
         let tickets = match &command {
             ClientCommand::SendMessage(message) => self.check_send(&grant, message).await?,
-            _ => Vec::new(),
+            ClientCommand::React { .. } => vec![self.check_reaction(&grant).await?],
+            ClientCommand::EditMessage { content, .. } => {
+                check_text(&grant, content)?;
+                Vec::new()
+            }
+            ClientCommand::DeleteMessage { .. } => {
+                check_open(&grant)?;
+                Vec::new()
+            }
+            ClientCommand::PinMessage { .. } => {
+                check_open(&grant)?;
+                if !grant.moderates {
+                    return Err(Refusal::new(Code::NotAllowed));
+                }
+                Vec::new()
+            }
+            ClientCommand::Ping
+            | ClientCommand::Typing { .. }
+            | ClientCommand::ReadReceipt { .. }
+            | ClientCommand::RequestHistory { .. } => Vec::new(),
         };
         Ok(Permit { command, grant, tickets })
     }
@@ -89,14 +109,9 @@ impl Access {
 
     /// What a send may hold, slow mode, and the quota: what costs nothing first, what is counted last.
     async fn check_send(&self, grant: &Grant, message: &SendMessage) -> Result<Vec<Ticket>, Refusal> {
-        grant.may_write.map_err(Refusal::new)?;
-        if grant.trust == Trust::New {
-            if !message.attachments.is_empty() {
-                return Err(Refusal::new(Code::AttachmentsNotAllowed));
-            }
-            if content::has_link(&message.content) {
-                return Err(Refusal::new(Code::LinksNotAllowed));
-            }
+        check_text(grant, &message.content)?;
+        if grant.trust == Trust::New && !message.attachments.is_empty() {
+            return Err(Refusal::new(Code::AttachmentsNotAllowed));
         }
         let user = grant.person.id;
         let slow = match slow_mode(grant) {
@@ -112,6 +127,11 @@ impl Access {
         }
     }
 
+    async fn check_reaction(&self, grant: &Grant) -> Result<Ticket, Refusal> {
+        grant.may_write.map_err(Refusal::new)?;
+        self.reactions.take(grant.person.id).await.map_err(|error| limited(&error, Code::RateLimited))
+    }
+
     async fn take_slow(&self, room: RoomId, user: UserId, window: Window) -> Result<Ticket, Refusal> {
         let taken = self.sends.take_of("slow_mode", keyspace::slow_mode(room, user), &[window]).await;
         taken.map_err(|error| limited(&error, Code::SlowMode))
@@ -120,6 +140,20 @@ impl Access {
     async fn take_send(&self, user: UserId) -> Result<Ticket, Refusal> {
         self.sends.take(user).await.map_err(|error| limited(&error, Code::RateLimited))
     }
+}
+
+/// Who may write at all, and what a text may hold: the same for a new message and for an edit.
+fn check_text(grant: &Grant, text: &str) -> Result<(), Refusal> {
+    grant.may_write.map_err(Refusal::new)?;
+    if grant.trust == Trust::New && content::has_link(text) {
+        return Err(Refusal::new(Code::LinksNotAllowed));
+    }
+    Ok(())
+}
+
+/// An archived room is only read.
+fn check_open(grant: &Grant) -> Result<(), Refusal> {
+    if grant.room.is_archived { Err(Refusal::new(Code::Archived)) } else { Ok(()) }
 }
 
 /// The window of a room's slow mode for a user, if one applies: doubled for the new, none for the trusted.
@@ -137,7 +171,7 @@ fn limited(error: &QuotaError, code: Code) -> Refusal {
     match error {
         QuotaError::Limited(limited) => Refusal::after(code, limited.retry_after),
         QuotaError::Late | QuotaError::Redis(_) => {
-            tracing::warn!(%error, "a send could not be counted");
+            tracing::warn!(%error, "a command could not be counted");
             Refusal::after(Code::Unavailable, SOON)
         }
     }

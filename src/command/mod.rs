@@ -1,8 +1,13 @@
 //! One verb, one file. A command takes a permit and gives replies for its sender; what others see goes over the bus.
 
+mod change;
+mod delete;
+mod edit;
 mod enter;
 mod history;
 mod outlet;
+mod pin;
+mod react;
 mod receipt;
 mod send;
 mod typing;
@@ -24,6 +29,7 @@ use crate::wire::{ClientCommand, Refusal, event};
 pub struct Commands {
     pub store: Store,
     pub writer: Writer<Echo>,
+    pub outlet: Arc<BusOutlet>,
     pub log: Log,
     pub typing: Typing,
 }
@@ -60,6 +66,12 @@ impl Commands {
             }
             ClientCommand::ReadReceipt { message_id } => self.mark_read(&grant, message_id).await,
             ClientCommand::RequestHistory { cursor, limit } => self.history(&grant, cursor, limit).await,
+            ClientCommand::EditMessage { message_id, content } => self.edit(actor, &grant, message_id, content).await,
+            ClientCommand::DeleteMessage { message_id } => self.delete(actor, &grant, message_id).await,
+            ClientCommand::PinMessage { message_id, pinned } => self.pin(actor, &grant, message_id, pinned).await,
+            ClientCommand::React { message_id, emoji, added } => {
+                self.react(actor, &grant, message_id, emoji, added).await
+            }
         };
         result.map_err(|refusal| refusal.to(name, client_id))
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::access::Grant;
 use crate::bus::{Envelope, Kind, Log};
-use crate::domain::{Author, Message, Micros, Topic};
+use crate::domain::{Author, Message, Micros, Topic, UserId};
 use crate::store::{Committed, Outlet, OutletError, Reserved};
 use crate::telemetry::Metrics;
 use crate::wire::event::{self, Place};
@@ -38,6 +38,29 @@ impl BusOutlet {
     #[must_use]
     pub fn new(log: Log, metrics: Arc<Metrics>) -> Self {
         Self { log, metrics }
+    }
+
+    /// Publishes a change of a message, at the place that was taken for it. `user` and `shown` are the envelope's: whose
+    /// event it is to those who do not see everybody.
+    pub(super) async fn announce(
+        &self,
+        topic: Topic,
+        place: Place,
+        user: Option<UserId>,
+        shown: Option<UserId>,
+        body: Vec<u8>,
+    ) {
+        let envelope = Envelope {
+            kind: Kind::Change,
+            place: Some(place),
+            user,
+            shown,
+            time: Micros(0),
+            sent: Micros::now(),
+            body: Bytes::from(body),
+            online: 0,
+        };
+        self.persist(topic, place, &[envelope]).await;
     }
 
     /// Publishes again and again until it works or patience ends. Safe, because the log publishes an offset once.

@@ -25,12 +25,7 @@ const ON_FAILURE: Variable = Variable::new(
     "`allow`, `flag` (post and queue for a human) or `block`, when the second layer cannot answer",
 )
 .unused();
-const REACTIONS: Variable =
-    Variable::new("GATEWAY_LIMIT_REACTIONS_PER_MINUTE", "30", "reactions a user in any 60 seconds, across instances")
-        .unused();
-
-pub(super) const VARIABLES: &[Variable] =
-    &[BROKER, CHANNELS, CHANNELS_PREFIX, OPENAI_KEY, OPENAI_URL, ON_FAILURE, REACTIONS];
+pub(super) const VARIABLES: &[Variable] = &[BROKER, CHANNELS, CHANNELS_PREFIX, OPENAI_KEY, OPENAI_URL, ON_FAILURE];
 
 /// What is said about such a variable, here and in the reference.
 pub(super) const NOT_USED: &str = "not used by this version";

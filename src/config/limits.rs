@@ -8,6 +8,11 @@ const MESSAGES_PER_MINUTE: Variable =
     Variable::new("GATEWAY_LIMIT_MESSAGES_PER_MINUTE", "10", "sends a user in any 60 seconds, across instances");
 const MESSAGES_PER_HOUR: Variable =
     Variable::new("GATEWAY_LIMIT_MESSAGES_PER_HOUR", "100", "sends a user in any hour, across instances");
+const REACTIONS_PER_MINUTE: Variable = Variable::new(
+    "GATEWAY_LIMIT_REACTIONS_PER_MINUTE",
+    "30",
+    "reactions added or removed a user in any 60 seconds, across instances",
+);
 const FRAMES_PER_SECOND: Variable =
     Variable::new("GATEWAY_LIMIT_FRAMES_PER_SECOND", "20", "frames of any kind a connection, in memory");
 const FRAMES_BURST: Variable =
@@ -33,6 +38,7 @@ const OUTBOX_BYTES: Variable = Variable::new("GATEWAY_OUTBOX_BYTES", "262144", "
 pub(super) const VARIABLES: &[Variable] = &[
     MESSAGES_PER_MINUTE,
     MESSAGES_PER_HOUR,
+    REACTIONS_PER_MINUTE,
     FRAMES_PER_SECOND,
     FRAMES_BURST,
     CONNECTIONS_PER_USER,
@@ -51,6 +57,8 @@ pub struct Limits {
     pub messages_per_minute: u32,
     /// Sends a user in any 3600 seconds, across instances.
     pub messages_per_hour: u32,
+    /// Reactions added or removed a user in any 60 seconds, across instances.
+    pub reactions_per_minute: u32,
     /// Frames a second a connection, in the long run.
     pub frames_per_second: u32,
     /// Frames a connection may send at once; at least 1.
@@ -76,6 +84,7 @@ impl Limits {
         const ANY: std::ops::RangeInclusive<u64> = 0..=1_000_000_000;
         let messages_per_minute = reader.take(&MESSAGES_PER_MINUTE, whole(ANY));
         let messages_per_hour = reader.take(&MESSAGES_PER_HOUR, whole(ANY));
+        let reactions_per_minute = reader.take(&REACTIONS_PER_MINUTE, whole(ANY));
         let frames_per_second = reader.take(&FRAMES_PER_SECOND, whole(ANY));
         let frames_burst = reader.take(&FRAMES_BURST, whole(1..=1_000_000_000));
         let connections_per_user = reader.take(&CONNECTIONS_PER_USER, whole(ANY));
@@ -88,6 +97,7 @@ impl Limits {
         Some(Self {
             messages_per_minute: messages_per_minute?,
             messages_per_hour: messages_per_hour?,
+            reactions_per_minute: reactions_per_minute?,
             frames_per_second: frames_per_second?,
             frames_burst: frames_burst?,
             connections_per_user: connections_per_user?,

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no JSON, no knowledge of sockets or tables.
 
+pub mod emoji;
 pub mod hidden;
 pub mod id;
 pub mod member;
@@ -11,6 +12,7 @@ pub mod time;
 pub mod topic;
 pub mod trust;
 
+pub use emoji::Emoji;
 pub use hidden::Hidden;
 pub use id::{ConnectionId, InstanceName, MessageId, RoomId, ThreadId, UserId};
 pub use member::{Person, Role};

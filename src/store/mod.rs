@@ -4,6 +4,7 @@
 //! room. The store never creates or alters a table: Django's migrations do.
 
 mod account;
+mod change;
 mod error;
 mod flight;
 mod history;
@@ -23,6 +24,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 pub use account::{Admission, DirectConversation};
+pub use change::{Change, ChangeError, Changed, Effect, Target};
 pub use error::{Refusal, StoreError};
 pub use history::Page;
 pub use row::{Account, Membership};

@@ -3,6 +3,8 @@
 //! Rules: columns are named, never `*`; each list is bounded by a LIMIT or by the number of its keys; a page's columns
 //! stand in one order ([`MESSAGE`]), which `row` reads by position.
 
+pub(super) mod change;
+
 use std::sync::Arc;
 
 /// Every statement, ready for use.
@@ -18,6 +20,11 @@ pub(super) struct Sql {
     pub write: Arc<str>,
     pub outcome: Arc<str>,
     pub present: Arc<str>,
+    pub edit: Arc<str>,
+    pub delete: Arc<str>,
+    pub pin: Arc<str>,
+    pub add_reaction: Arc<str>,
+    pub remove_reaction: Arc<str>,
 }
 
 /// One statement of the gateway by name, for the query plan tests and for readers.
@@ -45,6 +52,11 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("write", sql.write),
         ("outcome", sql.outcome),
         ("present", sql.present),
+        ("edit", sql.edit),
+        ("delete", sql.delete),
+        ("pin", sql.pin),
+        ("add_reaction", sql.add_reaction),
+        ("remove_reaction", sql.remove_reaction),
     ]
     .into_iter()
     .map(|(name, sql)| NamedQuery { name, sql })
@@ -120,6 +132,11 @@ impl Sql {
             write: write(user_table).into(),
             outcome: "SELECT pg_xact_status($1::text::xid8)".into(),
             present: "SELECT count(*) FROM community_message WHERE id = ANY($1)".into(),
+            edit: change::edit(&neighbours).into(),
+            delete: change::DELETE.into(),
+            pin: change::PIN.into(),
+            add_reaction: change::ADD_REACTION.into(),
+            remove_reaction: change::REMOVE_REACTION.into(),
         }
     }
 }
@@ -140,12 +157,19 @@ pub(super) fn begin(rooms: &[uuid::Uuid], lock_millis: u128, statement_millis: u
         list.push_str(room.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
     }
     format!(
+        "{}; SELECT FROM community_room WHERE id = ANY('{{{list}}}'::uuid[]) ORDER BY id FOR NO KEY UPDATE",
+        preamble(lock_millis, statement_millis)
+    )
+}
+
+/// Begins a transaction whose waits are bounded and whose foreign keys are checked at once.
+fn preamble(lock_millis: u128, statement_millis: u128) -> String {
+    format!(
         "BEGIN;
          SET LOCAL lock_timeout = {lock_millis};
          SET LOCAL statement_timeout = {statement_millis};
          SET LOCAL idle_in_transaction_session_timeout = 5000;
-         SET CONSTRAINTS ALL IMMEDIATE;
-         SELECT FROM community_room WHERE id = ANY('{{{list}}}'::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+         SET CONSTRAINTS ALL IMMEDIATE"
     )
 }
 

@@ -11,7 +11,7 @@ use simd_json::{BorrowedValue, Buffers};
 use uuid::Uuid;
 
 use super::{Code, Refusal};
-use crate::domain::MessageId;
+use crate::domain::{Emoji, MessageId};
 
 /// The longest message, in code points, after trimming.
 pub const MAX_CONTENT_CHARS: usize = 4000;
@@ -29,9 +29,34 @@ pub const DEFAULT_HISTORY: u16 = 50;
 pub enum ClientCommand {
     Ping,
     SendMessage(SendMessage),
-    Typing { is_typing: bool },
-    ReadReceipt { message_id: MessageId },
-    RequestHistory { cursor: Option<MessageId>, limit: u16 },
+    Typing {
+        is_typing: bool,
+    },
+    ReadReceipt {
+        message_id: MessageId,
+    },
+    RequestHistory {
+        cursor: Option<MessageId>,
+        limit: u16,
+    },
+    EditMessage {
+        message_id: MessageId,
+        content: String,
+    },
+    DeleteMessage {
+        message_id: MessageId,
+    },
+    /// `pin_message` and `unpin_message`.
+    PinMessage {
+        message_id: MessageId,
+        pinned: bool,
+    },
+    /// `add_reaction` and `remove_reaction`.
+    React {
+        message_id: MessageId,
+        emoji: Emoji,
+        added: bool,
+    },
 }
 
 /// A message that a client wants to post; the text is trimmed and has 1 to 4000 characters.
@@ -66,6 +91,12 @@ impl ClientCommand {
             Self::Typing { .. } => "typing",
             Self::ReadReceipt { .. } => "read_receipt",
             Self::RequestHistory { .. } => "request_history",
+            Self::EditMessage { .. } => "edit_message",
+            Self::DeleteMessage { .. } => "delete_message",
+            Self::PinMessage { pinned: true, .. } => "pin_message",
+            Self::PinMessage { pinned: false, .. } => "unpin_message",
+            Self::React { added: true, .. } => "add_reaction",
+            Self::React { added: false, .. } => "remove_reaction",
         }
     }
 
@@ -128,6 +159,14 @@ fn from_value(value: &BorrowedValue<'_>) -> Result<ClientCommand, Refusal> {
         }
         "read_receipt" => read_receipt(&fields).map_err(to("read_receipt")),
         "request_history" => request_history(&fields).map_err(to("request_history")),
+        "edit_message" => edit_message(&fields).map_err(to("edit_message")),
+        "delete_message" => {
+            fields.message().map(|message_id| ClientCommand::DeleteMessage { message_id }).map_err(to("delete_message"))
+        }
+        "pin_message" => pin(&fields, true).map_err(to("pin_message")),
+        "unpin_message" => pin(&fields, false).map_err(to("unpin_message")),
+        "add_reaction" => react(&fields, true).map_err(to("add_reaction")),
+        "remove_reaction" => react(&fields, false).map_err(to("remove_reaction")),
         other => Err(Refusal::unknown_type(other)),
     }
 }
@@ -137,28 +176,31 @@ fn to(request: &'static str) -> impl Fn(Refusal) -> Refusal {
 }
 
 fn send_message(fields: &Fields<'_, '_>, client_id: Option<String>) -> Result<ClientCommand, Refusal> {
-    let content = fields.text("content")?.unwrap_or_default().trim();
-    if content.contains('\0') {
-        return Err(Refusal::new(Code::InvalidFrame));
-    }
-    if content.is_empty() {
-        return Err(Refusal::new(Code::ContentRequired));
-    }
-    // A text has at least as many bytes as characters: only a long one is counted.
-    if content.len() > MAX_CONTENT_CHARS && content.chars().count() > MAX_CONTENT_CHARS {
-        return Err(Refusal::new(Code::ContentTooLong));
-    }
     Ok(ClientCommand::SendMessage(SendMessage {
-        content: content.to_owned(),
+        content: fields.content()?,
         reply_to: fields.message_id("reply_to_id")?,
         attachments: fields.attachments()?,
         client_id,
     }))
 }
 
+fn edit_message(fields: &Fields<'_, '_>) -> Result<ClientCommand, Refusal> {
+    Ok(ClientCommand::EditMessage { message_id: fields.message()?, content: fields.content()? })
+}
+
+fn pin(fields: &Fields<'_, '_>, pinned: bool) -> Result<ClientCommand, Refusal> {
+    Ok(ClientCommand::PinMessage { message_id: fields.message()?, pinned })
+}
+
+fn react(fields: &Fields<'_, '_>, added: bool) -> Result<ClientCommand, Refusal> {
+    let message_id = fields.message()?;
+    let given = fields.text("emoji")?.ok_or_else(|| Refusal::new(Code::InvalidFrame))?;
+    let emoji = Emoji::parse(given).ok_or_else(|| Refusal::new(Code::InvalidEmoji))?;
+    Ok(ClientCommand::React { message_id, emoji, added })
+}
+
 fn read_receipt(fields: &Fields<'_, '_>) -> Result<ClientCommand, Refusal> {
-    let message_id = fields.message_id("message_id")?.ok_or_else(|| Refusal::new(Code::InvalidFrame))?;
-    Ok(ClientCommand::ReadReceipt { message_id })
+    Ok(ClientCommand::ReadReceipt { message_id: fields.message()? })
 }
 
 fn request_history(fields: &Fields<'_, '_>) -> Result<ClientCommand, Refusal> {
@@ -192,6 +234,27 @@ impl<'a, 'v> Fields<'a, 'v> {
         self.text(name)?
             .map(|text| Uuid::parse_str(text).map(MessageId).map_err(|_| Refusal::new(Code::InvalidFrame)))
             .transpose()
+    }
+
+    /// `message_id`, which must be there.
+    fn message(&self) -> Result<MessageId, Refusal> {
+        self.message_id("message_id")?.ok_or_else(|| Refusal::new(Code::InvalidFrame))
+    }
+
+    /// `content`, trimmed, of 1 to [`MAX_CONTENT_CHARS`] characters.
+    fn content(&self) -> Result<String, Refusal> {
+        let content = self.text("content")?.unwrap_or_default().trim();
+        if content.contains('\0') {
+            return Err(Refusal::new(Code::InvalidFrame));
+        }
+        if content.is_empty() {
+            return Err(Refusal::new(Code::ContentRequired));
+        }
+        // A text has at least as many bytes as characters: only a long one is counted.
+        if content.len() > MAX_CONTENT_CHARS && content.chars().count() > MAX_CONTENT_CHARS {
+            return Err(Refusal::new(Code::ContentTooLong));
+        }
+        Ok(content.to_owned())
     }
 
     fn client_id(&self) -> Result<Option<String>, Refusal> {
@@ -230,87 +293,5 @@ fn attachment(value: &BorrowedValue<'_>) -> Option<Attachment> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn decode(text: &str) -> Result<ClientCommand, Refusal> {
-        ClientCommand::decode(&mut text.as_bytes().to_vec())
-    }
-
-    fn refused(text: &str) -> (Code, String) {
-        let refusal = decode(text).expect_err("is refused");
-        (refusal.code, refusal.message.into_owned())
-    }
-
-    #[test]
-    fn every_frame_of_the_existing_hooks_is_understood() {
-        let id = "0190a0a0-0000-7000-8000-000000000001";
-        let message_id = MessageId(Uuid::parse_str(id).expect("is an id"));
-        assert_eq!(decode(r#"{"type":"ping"}"#), Ok(ClientCommand::Ping));
-        assert_eq!(
-            decode(r#"{"type":"typing","is_typing":true,"x":[{}]}"#),
-            Ok(ClientCommand::Typing { is_typing: true })
-        );
-        assert_eq!(
-            decode(&format!(r#"{{"type":"read_receipt","message_id":"{id}"}}"#)),
-            Ok(ClientCommand::ReadReceipt { message_id })
-        );
-        assert_eq!(
-            decode(&format!(r#"{{"type":"request_history","cursor":"{id}","limit":900}}"#)),
-            Ok(ClientCommand::RequestHistory { cursor: Some(message_id), limit: 100 })
-        );
-        let sent = decode(r#"{"type":"send_message","content":"  hi\n","reply_to_id":null,"attachments":[]}"#);
-        assert!(matches!(sent, Ok(ClientCommand::SendMessage(message)) if message.content == "hi"));
-    }
-
-    #[test]
-    fn refusals_carry_the_texts_of_the_old_consumers() {
-        let cases = [
-            ("{", Code::InvalidJson, "Invalid JSON format"),
-            ("", Code::InvalidJson, "Invalid JSON format"),
-            ("[1]", Code::InvalidFrame, "Failed to process message"),
-            ("7", Code::InvalidFrame, "Failed to process message"),
-            (r#"{"type":"dance"}"#, Code::UnknownType, "Unknown message type: dance"),
-            (r#"{"content":"x"}"#, Code::UnknownType, "Unknown message type: None"),
-            (r#"{"type":7}"#, Code::InvalidFrame, "Failed to process message"),
-            (r#"{"type":"send_message"}"#, Code::ContentRequired, "Message content is required"),
-            (r#"{"type":"send_message","content":" \u2003\n"}"#, Code::ContentRequired, "Message content is required"),
-            (r#"{"type":"send_message","content":7}"#, Code::InvalidFrame, "Failed to process message"),
-            (r#"{"type":"send_message","content":"a\u0000b"}"#, Code::InvalidFrame, "Failed to process message"),
-            (r#"{"type":"send_message","content":"a\ud800b"}"#, Code::InvalidFrame, "Failed to process message"),
-            (r#"{"type":"typing","is_typing":1}"#, Code::InvalidFrame, "Failed to process message"),
-            (r#"{"type":"read_receipt","message_id":"x"}"#, Code::InvalidFrame, "Failed to process message"),
-        ];
-        for (text, code, message) in cases {
-            assert_eq!(refused(text), (code, message.to_owned()), "{text}");
-        }
-    }
-
-    #[test]
-    fn content_is_counted_in_characters() {
-        let send = |content: &str| decode(&format!(r#"{{"type":"send_message","content":"{content}"}}"#));
-        assert!(send(&"🦀".repeat(4000)).is_ok());
-        assert_eq!(send(&"🦀".repeat(4001)).expect_err("too long").code, Code::ContentTooLong);
-        assert_eq!(send(&"a".repeat(4001)).expect_err("too long").code, Code::ContentTooLong);
-    }
-
-    #[test]
-    fn attachments_are_exact() {
-        let send = |attachments: &str| {
-            decode(&format!(r#"{{"type":"send_message","content":"a","attachments":{attachments}}}"#))
-        };
-        let good = r#"{"url":"https://s3/x.png","name":"x.png","size":1,"type":"image/png"}"#;
-        assert!(send(&format!("[{good}]")).is_ok());
-        let eleven = [good; 11].join(",");
-        for wrong in [
-            "7".to_owned(),
-            "[7]".to_owned(),
-            r#"[{"url":"https://s3/x.png"}]"#.to_owned(),
-            r#"[{"url":"javascript:alert(1)","name":"x","size":1,"type":"a/b"}]"#.to_owned(),
-            r#"[{"url":"https://a","name":"x","size":-1,"type":"a/b"}]"#.to_owned(),
-            format!("[{eleven}]"),
-        ] {
-            assert_eq!(send(&wrong).expect_err("is refused").code, Code::InvalidAttachments, "{wrong}");
-        }
-    }
-}
+#[path = "command_tests.rs"]
+mod tests;

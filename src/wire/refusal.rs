@@ -24,6 +24,9 @@ pub enum Code {
     LinksNotAllowed,
     AttachmentsNotAllowed,
     SlowMode,
+    MessageNotFound,
+    NotAllowed,
+    InvalidEmoji,
     Unavailable,
 }
 
@@ -50,6 +53,9 @@ impl Code {
             Self::LinksNotAllowed => "links_not_allowed",
             Self::AttachmentsNotAllowed => "attachments_not_allowed",
             Self::SlowMode => "slow_mode",
+            Self::MessageNotFound => "message_not_found",
+            Self::NotAllowed => "not_allowed",
+            Self::InvalidEmoji => "invalid_emoji",
             Self::Unavailable => "unavailable",
         }
     }
@@ -73,6 +79,9 @@ impl Code {
             Self::LinksNotAllowed => "New members cannot post links yet",
             Self::AttachmentsNotAllowed => "New members cannot post attachments yet",
             Self::SlowMode => "Slow mode is on in this room. Please wait.",
+            Self::MessageNotFound => "Message not found",
+            Self::NotAllowed => "You cannot do this in this room",
+            Self::InvalidEmoji => "Not an emoji",
             Self::Unavailable => "Temporarily unavailable. Please try again.",
         }
     }

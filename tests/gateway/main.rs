@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod blocks;
+mod changes;
 mod chaos;
 mod cli_check;
 mod cli_config;
@@ -35,6 +36,7 @@ mod presence_stage;
 mod presence_tabs;
 mod quota_admission;
 mod quota_windows;
+mod rights;
 mod rooms;
 mod schema;
 mod store_commit;

@@ -67,6 +67,11 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         ),
         "outcome" => "(pg_current_xact_id()::text)".to_owned(),
         "present" => format!("ARRAY['{message}']::uuid[]"),
+        "edit" => format!("'{room}', '{message}', 20, 'better', '[]'"),
+        "delete" => format!("'{room}', '{message}', 20, true, false, '{new}'"),
+        "pin" => format!("'{room}', '{message}', true"),
+        "add_reaction" => format!("'{room}', '{message}', 20, '👍', '{new}'"),
+        "remove_reaction" => format!("'{room}', '{message}', 20, '👍'"),
         other => panic!("say what the parameters of {other} are"),
     }
 }

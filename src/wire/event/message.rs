@@ -43,7 +43,7 @@ impl Serialize for MessageJson<'_> {
 }
 
 /// Passes stored JSON on as it is; an empty text, which Postgres never gives, becomes the empty value.
-fn json<'a>(stored: &'a str, empty: &'static str) -> &'a RawValue {
+pub(super) fn json<'a>(stored: &'a str, empty: &'static str) -> &'a RawValue {
     serde_json::from_str(stored).or_else(|_| serde_json::from_str(empty)).unwrap_or(RawValue::NULL)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Field names and shapes are those of the existing Django consumers; what is added is additive.
 
+mod change;
 mod message;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use change::{message_deleted, message_edited, message_pinned, reaction_updated};
 use message::{MessageJson, Text};
 
 use super::Refusal;

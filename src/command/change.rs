@@ -1,0 +1,49 @@
+//! What edits, deletions, pins and reactions have in common: committed first, then told to everybody over the bus.
+
+use std::time::Duration;
+
+use super::{Actor, Commands, Replies};
+use crate::access::Grant;
+use crate::domain::MessageId;
+use crate::store::{Change, Changed, Effect, Target};
+use crate::wire::event::{self, Place};
+use crate::wire::{Code, Refusal};
+
+impl Commands {
+    /// Changes a message and publishes the event. Must run to its end: what is committed must be told.
+    pub(super) async fn change(
+        &self,
+        actor: &Actor,
+        grant: &Grant,
+        message: MessageId,
+        change: &Change,
+    ) -> Result<Replies, Refusal> {
+        let (topic, user) = (actor.topic, grant.person.id);
+        let target = Target { room: grant.room.id, message, user, topic };
+        let (effect, place) = match self.store.change_message(&target, change, &*self.outlet).await {
+            Ok(Changed::Done { effect, place }) => (effect, Place { epoch: place.epoch, offset: place.first }),
+            Ok(Changed::AlreadySo) => return Ok(Vec::new()),
+            Ok(Changed::Unknown) => return Err(Refusal::new(Code::MessageNotFound)),
+            Ok(Changed::NotTheirs) => return Err(Refusal::new(Code::NotAllowed)),
+            Err(error) => {
+                tracing::warn!(%error, "a message could not be changed");
+                return Err(Refusal::after(Code::Unavailable, Duration::from_secs(1)));
+            }
+        };
+        // Who does not see the moderator must learn all the same that a message is gone or pinned.
+        let (whose, shown, body) = match effect {
+            Effect::Edited(message) => {
+                let answered = message.reply_to.as_ref().and_then(|reply| reply.author_id);
+                (Some(user), answered, event::message_edited(&message, place))
+            }
+            Effect::Deleted => (None, None, event::message_deleted(message, user, place)),
+            Effect::Pinned { pinned } => (None, None, event::message_pinned(message, pinned, user, place)),
+            Effect::Reacted { emoji, added, counts } => {
+                let body = event::reaction_updated(message, emoji.as_str(), user, added, &counts, place);
+                (Some(user), None, body)
+            }
+        };
+        self.outlet.announce(topic, place, whose, shown, body).await;
+        Ok(Vec::new())
+    }
+}

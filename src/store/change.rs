@@ -1,0 +1,271 @@
+//! Changes of messages that exist: one transaction each, exact when two do it at once.
+//!
+//! The message's row is locked first, and the change's place in the topic's log is taken under that lock: of one message,
+//! order of commits and order of events are one. What changes nothing takes no place. Publishing is the caller's.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgRow};
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::link::Link;
+use super::row::Columns;
+use super::sql::{Sql, change};
+use super::{Outlet, OutletError, Reserved, Store, StoreError, arguments};
+use crate::domain::{Emoji, Message, MessageId, RoomId, Topic, UserId};
+
+/// How long a change waits for its message's lock.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
+/// How long the outlet has to reserve, while the message is locked.
+const RESERVE: Duration = Duration::from_secs(1);
+/// What a statement may take on the wire beyond what Postgres allows it.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often a change is tried again because somebody else was in the way.
+const CONFLICTS: u32 = 3;
+/// How long a commit whose answer was lost is looked up.
+const LOOK_UP: Duration = Duration::from_secs(5);
+
+/// Which message is changed, by whom, and where that is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub room: RoomId,
+    pub message: MessageId,
+    pub user: UserId,
+    pub topic: Topic,
+}
+
+/// What is done to a message.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Its author gives it another text. `mentions` is a JSON array of user ids.
+    Edit {
+        content: String,
+        mentions: String,
+    },
+    /// It becomes a message of type `deleted`. Who moderates may do it to others' and leaves a record.
+    Delete {
+        moderates: bool,
+        is_staff: bool,
+    },
+    Pin {
+        pinned: bool,
+    },
+    React {
+        emoji: Emoji,
+        added: bool,
+    },
+}
+
+/// What became of a change.
+#[derive(Debug)]
+pub enum Changed {
+    /// It is committed and has this place in the topic's log, where the caller must publish it.
+    Done { effect: Effect, place: Reserved },
+    /// It was so already.
+    AlreadySo,
+    /// The room has no such message to show.
+    Unknown,
+    /// The message is somebody else's.
+    NotTheirs,
+}
+
+/// What the event of a change needs.
+#[derive(Debug)]
+pub enum Effect {
+    /// The message as it is now.
+    Edited(Box<Message>),
+    Deleted,
+    Pinned {
+        pinned: bool,
+    },
+    /// `counts` is a JSON object emoji → count, equal to the rows.
+    Reacted {
+        emoji: Emoji,
+        added: bool,
+        counts: String,
+    },
+}
+
+/// Why nothing can be said to be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("no place for the event: {0}")]
+    NoPlace(#[from] OutletError),
+    #[error("the commit's answer was lost and Postgres cannot say what became of it")]
+    Uncertain,
+}
+
+impl Change {
+    fn sql<'a>(&self, sql: &'a Sql) -> &'a std::sync::Arc<str> {
+        match self {
+            Self::Edit { .. } => &sql.edit,
+            Self::Delete { .. } => &sql.delete,
+            Self::Pin { .. } => &sql.pin,
+            Self::React { added: true, .. } => &sql.add_reaction,
+            Self::React { added: false, .. } => &sql.remove_reaction,
+        }
+    }
+
+    fn arguments(&self, target: &Target) -> Result<PgArguments, StoreError> {
+        let (room, message, user) = (target.room.0, target.message.0, target.user.0);
+        match self {
+            Self::Edit { content, mentions } => arguments!(room, message, user, content.as_str(), mentions.as_str()),
+            Self::Delete { moderates, is_staff } => {
+                arguments!(room, message, user, *moderates, *is_staff, Uuid::new_v4())
+            }
+            Self::Pin { pinned } => arguments!(room, message, *pinned),
+            Self::React { emoji, added: true } => arguments!(room, message, user, emoji.as_str(), Uuid::new_v4()),
+            Self::React { emoji, added: false } => arguments!(room, message, user, emoji.as_str()),
+        }
+    }
+
+    /// Reads what a changing statement answers.
+    fn read(&self, rows: &[PgRow]) -> Result<Verdict, StoreError> {
+        let Some(row) = rows.first() else { return Ok(Verdict::Nothing(Changed::Unknown)) };
+        let mut columns = Columns::of(row);
+        let verdict: &str = columns.take()?;
+        let xid = columns.take()?;
+        let effect = match (verdict, self) {
+            ("same", _) => return Ok(Verdict::Nothing(Changed::AlreadySo)),
+            ("forbidden", _) => return Ok(Verdict::Nothing(Changed::NotTheirs)),
+            ("unknown", _) => return Ok(Verdict::Nothing(Changed::Unknown)),
+            (_, Self::Edit { .. }) => {
+                let message = columns.message()?;
+                let message = message.ok_or_else(|| StoreError::Unreadable("an edit changed no row".to_owned()))?;
+                Effect::Edited(Box::new(message))
+            }
+            (_, Self::Delete { .. }) => Effect::Deleted,
+            (_, Self::Pin { pinned }) => Effect::Pinned { pinned: *pinned },
+            (_, Self::React { emoji, added }) => {
+                Effect::Reacted { emoji: emoji.clone(), added: *added, counts: columns.take()? }
+            }
+        };
+        Ok(Verdict::Changed { effect, xid })
+    }
+}
+
+/// What a changing statement says.
+enum Verdict {
+    Nothing(Changed),
+    Changed { effect: Effect, xid: String },
+}
+
+impl Store {
+    /// Changes a message, and takes the place of the event with it. What is done already is not done again.
+    ///
+    /// # Errors
+    /// When Postgres or the outlet do not answer; nothing was changed then, but for [`ChangeError::Uncertain`].
+    ///
+    /// # Cancel safety
+    /// A caller that goes away before the commit leaves nothing but an empty place; after it, an event that nobody
+    /// publishes. So it must not be dropped.
+    pub async fn change_message<O: Outlet>(
+        &self,
+        target: &Target,
+        what: &Change,
+        outlet: &O,
+    ) -> Result<Changed, ChangeError> {
+        let result = self.change_uncounted(target, what, outlet).await;
+        if let Err(ChangeError::Store(error)) = &result {
+            self.inner.metrics.store_failures_total.with_label_values(&[error.reason()]).inc();
+        }
+        result
+    }
+
+    async fn change_uncounted<O: Outlet>(
+        &self,
+        target: &Target,
+        what: &Change,
+        outlet: &O,
+    ) -> Result<Changed, ChangeError> {
+        let _permit = self.reader().await?;
+        let (mut link, effect, xid) = match self.changing(target, what).await? {
+            Begun::Nothing(changed) => return Ok(changed),
+            Begun::Changed { link, effect, xid } => (link, effect, xid),
+        };
+        // An error from here on drops the link, which closes it and so undoes the change.
+        let reserved = timeout(RESERVE, outlet.reserve(&[(target.topic, 1)])).await;
+        let reserved = reserved.map_err(|_| OutletError("it did not answer in time".to_owned()))??;
+        let place = reserved.first().copied().ok_or_else(|| OutletError("it gave no place".to_owned()))?;
+
+        let committed = link.command("COMMIT".to_owned(), self.inner.statement_timeout + GRACE).await;
+        let outcome = match committed.map_err(StoreError::from) {
+            Ok(()) => {
+                link.give_back();
+                Ok(())
+            }
+            // Only a refusal says that the transaction is undone.
+            Err(error @ StoreError::Refused(_)) => Err(error.into()),
+            Err(error) => match self.came_through(&xid).await {
+                Some(true) => Ok(()),
+                Some(false) => Err(error.into()),
+                None => Err(ChangeError::Uncertain),
+            },
+        };
+        if outcome.is_err() {
+            outlet.void(vec![(target.topic, place, 1)]).await;
+        }
+        outcome.map(|()| Changed::Done { effect, place })
+    }
+
+    /// Locks and changes, and leaves the transaction open; or ends it, when there was nothing to change.
+    async fn changing(&self, target: &Target, what: &Change) -> Result<Begun, StoreError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.changing_once(target, what).await {
+                // A deadlock, a serialisation failure, or a connection that was dead: at once, it may work.
+                Err(StoreError::Refused(refusal))
+                    if tries < CONFLICTS && ["40001", "40P01"].contains(&refusal.code.as_str()) => {}
+                Err(StoreError::Unreachable(_)) if tries == 1 => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn changing_once(&self, target: &Target, what: &Change) -> Result<Begun, StoreError> {
+        let statement = self.inner.statement_timeout + GRACE;
+        let begin = change::begin(target.message.0, LOCK_WAIT.as_millis(), self.inner.statement_timeout.as_millis());
+        let mut link = self.link().await?;
+        link.command(begin, LOCK_WAIT + statement).await?;
+        let rows = link.rows(what.sql(&self.inner.sql), what.arguments(target)?, statement).await?;
+        match what.read(&rows)? {
+            Verdict::Changed { effect, xid } => Ok(Begun::Changed { link, effect, xid }),
+            Verdict::Nothing(changed) => {
+                link.command("ROLLBACK".to_owned(), statement).await?;
+                link.give_back();
+                Ok(Begun::Nothing(changed))
+            }
+        }
+    }
+
+    /// Asks Postgres whether a transaction was committed; `None` when it cannot say.
+    async fn came_through(&self, xid: &str) -> Option<bool> {
+        tracing::warn!("the answer to a commit was lost: looking it up");
+        let give_up = Instant::now() + LOOK_UP;
+        let mut pause = Duration::from_millis(20);
+        while Instant::now() < give_up {
+            if let Ok(rows) = self.read_once(&self.inner.sql.outcome, arguments!(xid).ok()?).await {
+                let word = rows.first().and_then(|row| Columns::of(row).take::<Option<String>>().ok().flatten());
+                match word.as_deref() {
+                    Some("committed") => return Some(true),
+                    Some("aborted") => return Some(false),
+                    Some(_) => {}
+                    None => return None,
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+        None
+    }
+}
+
+/// A transaction after its statement.
+enum Begun {
+    Nothing(Changed),
+    Changed { link: Link, effect: Effect, xid: String },
+}

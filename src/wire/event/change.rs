@@ -1,0 +1,80 @@
+//! What happens to messages that exist. Each has its place in the topic's log.
+
+use serde::Serialize;
+
+use super::message::{MessageJson, Text, json};
+use super::{Place, encode};
+use crate::domain::{Message, MessageId, UserId};
+
+/// `message_edited`, with the message as it is now.
+#[must_use]
+pub fn message_edited(message: &Message, place: Place) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Event<'a> {
+        event: &'static str,
+        message: MessageJson<'a>,
+        offset: u64,
+    }
+    encode(&Event { event: "message_edited", message: MessageJson(message), offset: place.offset })
+}
+
+/// `message_deleted`.
+#[must_use]
+pub fn message_deleted(message: MessageId, by: UserId, place: Place) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event {
+        event: &'static str,
+        message_id: Text<MessageId>,
+        deleted_by: Text<UserId>,
+        offset: u64,
+    }
+    encode(&Event { event: "message_deleted", message_id: Text(message), deleted_by: Text(by), offset: place.offset })
+}
+
+/// `message_pinned`: pinned, or not any more.
+#[must_use]
+pub fn message_pinned(message: MessageId, is_pinned: bool, by: UserId, place: Place) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event {
+        event: &'static str,
+        message_id: Text<MessageId>,
+        is_pinned: bool,
+        by: Text<UserId>,
+        offset: u64,
+    }
+    encode(&Event { event: "message_pinned", message_id: Text(message), is_pinned, by: Text(by), offset: place.offset })
+}
+
+/// `reaction_updated`. `counts` is a JSON object emoji → count, as it is stored.
+#[must_use]
+pub fn reaction_updated(
+    message: MessageId,
+    emoji: &str,
+    user: UserId,
+    added: bool,
+    counts: &str,
+    place: Place,
+) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Event<'a> {
+        event: &'static str,
+        message_id: Text<MessageId>,
+        emoji: &'a str,
+        user_id: Text<UserId>,
+        added: bool,
+        reaction_counts: &'a serde_json::value::RawValue,
+        offset: u64,
+    }
+    encode(&Event {
+        event: "reaction_updated",
+        message_id: Text(message),
+        emoji,
+        user_id: Text(user),
+        added,
+        reaction_counts: json(counts, "{}"),
+        offset: place.offset,
+    })
+}
