@@ -93,9 +93,14 @@ async fn live(gateway: &TestGateway, room: &TestRoom, user: &TestUser, mut dice:
     (client, view)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test's own variable")]
+fn seed() -> u64 {
+    std::env::var("CHAOS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_random_frames_leave_everything_in_agreement() {
-    let seed = std::env::var("CHAOS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122_u64);
+    let seed = seed();
     eprintln!("CHAOS_SEED={seed}");
     let stack = Stack::start().await;
     let start = || {
