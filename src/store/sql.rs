@@ -20,6 +20,8 @@ pub(super) struct Sql {
     pub write: Arc<str>,
     pub outcome: Arc<str>,
     pub present: Arc<str>,
+    pub sent_at: Arc<str>,
+    pub named: Arc<str>,
     pub edit: Arc<str>,
     pub delete: Arc<str>,
     pub pin: Arc<str>,
@@ -52,6 +54,8 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("write", sql.write),
         ("outcome", sql.outcome),
         ("present", sql.present),
+        ("sent_at", sql.sent_at),
+        ("named", sql.named),
         ("edit", sql.edit),
         ("delete", sql.delete),
         ("pin", sql.pin),
@@ -132,6 +136,11 @@ impl Sql {
             write: write(user_table).into(),
             outcome: "SELECT pg_xact_status($1::text::xid8)".into(),
             present: "SELECT count(*) FROM community_message WHERE id = ANY($1)".into(),
+            sent_at: "SELECT created_at FROM community_message WHERE id = $1 AND author_id = $2".into(),
+            named: format!(
+                "SELECT u.id, u.username FROM \"{user_table}\" u WHERE u.username = ANY($1) AND u.is_active"
+            )
+            .into(),
             edit: change::edit(&neighbours).into(),
             delete: change::DELETE.into(),
             pin: change::PIN.into(),

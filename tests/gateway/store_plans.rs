@@ -67,6 +67,8 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         ),
         "outcome" => "(pg_current_xact_id()::text)".to_owned(),
         "present" => format!("ARRAY['{message}']::uuid[]"),
+        "sent_at" => format!("'{message}', 20"),
+        "named" => "ARRAY['user1', 'user2']".to_owned(),
         "edit" => format!("'{room}', '{message}', 20, 'better', '[]'"),
         "delete" => format!("'{room}', '{message}', 20, true, false, '{new}'"),
         "pin" => format!("'{room}', '{message}', true"),
