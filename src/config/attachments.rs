@@ -31,7 +31,7 @@ impl Attachments {
 fn host(text: &str) -> Result<String, String> {
     let url = Url::parse(&format!("https://{text}")).ok().filter(|url| url.path() == "/" && !text.ends_with('/'));
     let url = url.filter(|url| url.query().is_none() && url.fragment().is_none() && url.username().is_empty());
-    let host = url.as_ref().and_then(Url::host_str).filter(|_| !text.contains('@'));
+    let host = url.as_ref().and_then(Url::host_str).filter(|_| !text.contains(['@', '*']));
     match (host, url.as_ref().and_then(Url::port)) {
         (Some(host), Some(port)) => Ok(format!("{host}:{port}")),
         (Some(host), None) => Ok(host.to_owned()),
