@@ -36,6 +36,7 @@ mod presence_heals;
 mod presence_rooms;
 mod presence_stage;
 mod presence_tabs;
+mod protocol_table;
 mod quota_admission;
 mod quota_windows;
 mod rights;
