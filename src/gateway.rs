@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::access::admission::{self, Admission};
 use crate::access::bucket::Rate;
 use crate::access::quota::{Quota, Window};
-use crate::access::{Access, Grants};
+use crate::access::{Access, AttachmentRules, Grants, Nonces};
 use crate::bus::{Bus, Control, Envelope, Kind, Subscriber, Subscription};
 use crate::command::{BusOutlet, Commands, Directory, Entrance};
 use crate::config::Config;
@@ -270,10 +270,18 @@ fn sessions(
         Window { length: Duration::from_secs(3_600), places: limits.messages_per_hour },
     ];
     let sends = Quota::new(bus.connection(), "messages", keyspace::send_window, &sends, Arc::clone(metrics));
+    let nonces = Nonces::new(bus.connection(), Arc::clone(metrics));
     Sessions {
         login: Login::new(cache.clone(), Verifier::new(config.auth.secret_key.expose())),
         admission,
-        access: Access::new(Grants::new(store.clone()), sends, reactions),
+        access: Access {
+            store: store.clone(),
+            grants: Grants::new(store.clone()),
+            sends,
+            reactions,
+            nonces: nonces.clone(),
+            attachments: AttachmentRules { hosts: config.attachments.hosts.clone() },
+        },
         entrance: Entrance {
             store: store.clone(),
             log: bus.log().clone(),
@@ -284,6 +292,7 @@ fn sessions(
             store: store.clone(),
             writer: writer.clone(),
             outlet,
+            nonces,
             log: bus.log().clone(),
             typing: Typing::new(bus.connection(), Arc::clone(metrics)),
         },

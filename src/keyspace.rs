@@ -91,6 +91,16 @@ pub fn send_window(user: UserId) -> String {
     format!("rate_limit:community:{user}")
 }
 
+/// HASH `id`, `owner`, `until`, `ack`: the message that a user calls by this `client_id`, whose length the protocol
+/// bounds. Ours; lives [`NONCE_SECONDS`].
+#[must_use]
+pub fn nonce(user: UserId, client_id: &str) -> String {
+    format!("community:nonce:{user}:{client_id}")
+}
+
+/// How long a `client_id` means the same message.
+pub const NONCE_SECONDS: u64 = 600;
+
 /// ZSET of the time of a user's last send in a room with slow mode. Lives as long as the slow mode says.
 #[must_use]
 pub fn slow_mode(room: RoomId, user: UserId) -> String {

@@ -7,16 +7,21 @@ pub mod admission;
 pub mod bucket;
 pub mod content;
 pub mod grant;
+pub mod nonce;
 pub mod quota;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use content::AttachmentRules;
 pub use grant::{Denied, Grant, Grants};
+use nonce::Claim;
+pub use nonce::{Nonce, Nonces};
 use quota::{Quota, QuotaError, Ticket, Window};
 
-use crate::domain::{RoomId, Trust, UserId, Venue};
+use crate::domain::{Micros, RoomId, Trust, UserId, Venue};
 use crate::keyspace;
+use crate::store::Store;
 use crate::wire::command::SendMessage;
 use crate::wire::{ClientCommand, Code, Refusal};
 
@@ -29,13 +34,25 @@ pub struct Permit {
     command: ClientCommand,
     grant: Arc<Grant>,
     tickets: Vec<Ticket>,
+    sending: Option<Sending>,
+}
+
+/// How a send that has a `client_id` stands.
+#[derive(Debug)]
+pub enum Sending {
+    /// It was acknowledged before: this is the ack in JSON.
+    Acknowledged(Vec<u8>),
+    /// It is stored, but nobody knows of an ack.
+    Stored { nonce: Nonce, created_at: Micros },
+    /// It is to be written with the nonce's id.
+    Unsent(Nonce),
 }
 
 impl Permit {
-    /// The command and the grant under which it runs.
+    /// The command, the grant under which it runs, and how it stands if it is a send with a `client_id`.
     #[must_use]
-    pub fn into_parts(self) -> (ClientCommand, Arc<Grant>) {
-        (self.command, self.grant)
+    pub fn into_parts(self) -> (ClientCommand, Arc<Grant>, Option<Sending>) {
+        (self.command, self.grant, self.sending)
     }
 
     /// What the command took of a quota, to be given back if it fails through no fault of the user's.
@@ -46,18 +63,18 @@ impl Permit {
 
 /// The checks of one gateway.
 pub struct Access {
-    grants: Grants,
-    sends: Quota,
-    reactions: Quota,
+    pub store: Store,
+    /// What this instance remembers of rights.
+    pub grants: Grants,
+    /// Bounds a user's messages.
+    pub sends: Quota,
+    /// Bounds what a user adds to messages and takes from them.
+    pub reactions: Quota,
+    pub nonces: Nonces,
+    pub attachments: AttachmentRules,
 }
 
 impl Access {
-    /// `sends` bounds a user's messages, `reactions` what a user adds to and takes from them.
-    #[must_use]
-    pub fn new(grants: Grants, sends: Quota, reactions: Quota) -> Self {
-        Self { grants, sends, reactions }
-    }
-
     /// What this instance remembers of rights.
     #[must_use]
     pub fn grants(&self) -> &Grants {
@@ -75,8 +92,20 @@ impl Access {
 
     async fn decide(&self, venue: Venue, user: UserId, command: ClientCommand) -> Result<Permit, Refusal> {
         let grant = self.grants.of(venue, user).await.map_err(|denied| refusal(&denied))?;
+        let mut sending = None;
         let tickets = match &command {
-            ClientCommand::SendMessage(message) => self.check_send(&grant, message).await?,
+            ClientCommand::SendMessage(message) => {
+                sending = self.look_up(&grant, message).await?;
+                match self.check_unless_sent(&grant, message, sending.as_ref()).await {
+                    Ok(tickets) => tickets,
+                    Err(refusal) => {
+                        if let Some(Sending::Unsent(nonce)) = &sending {
+                            self.nonces.release(nonce).await;
+                        }
+                        return Err(refusal);
+                    }
+                }
+            }
             ClientCommand::React { .. } => vec![self.check_reaction(&grant).await?],
             ClientCommand::EditMessage { content, .. } => {
                 check_text(&grant, content)?;
@@ -100,7 +129,7 @@ impl Access {
             | ClientCommand::Watch(_)
             | ClientCommand::Unwatch(_) => Vec::new(),
         };
-        Ok(Permit { command, grant, tickets })
+        Ok(Permit { command, grant, tickets, sending })
     }
 
     /// Gives back what a command took that failed through no fault of the user's.
@@ -110,11 +139,49 @@ impl Access {
         }
     }
 
+    /// Finds out whether a message was sent before, by its `client_id`.
+    async fn look_up(&self, grant: &Grant, message: &SendMessage) -> Result<Option<Sending>, Refusal> {
+        let Some(client_id) = &message.client_id else { return Ok(None) };
+        let author = grant.person.id;
+        let unavailable = |error: &dyn std::fmt::Display| {
+            tracing::warn!(%error, "a `client_id` could not be looked up");
+            Refusal::after(Code::Unavailable, SOON)
+        };
+        Ok(Some(match self.nonces.claim(author, client_id).await.map_err(|error| unavailable(&error))? {
+            Claim::Stored(ack) => Sending::Acknowledged(ack),
+            Claim::New(nonce) => Sending::Unsent(nonce),
+            Claim::Again(nonce) => match self.store.sent_at(nonce.id, author).await {
+                Ok(Some(created_at)) => Sending::Stored { nonce, created_at },
+                Ok(None) => Sending::Unsent(nonce),
+                Err(error) => {
+                    self.nonces.release(&nonce).await;
+                    return Err(unavailable(&error));
+                }
+            },
+        }))
+    }
+
+    /// Checks a send; what is stored already is not checked and not counted again.
+    async fn check_unless_sent(
+        &self,
+        grant: &Grant,
+        message: &SendMessage,
+        sending: Option<&Sending>,
+    ) -> Result<Vec<Ticket>, Refusal> {
+        match sending {
+            Some(Sending::Acknowledged(_) | Sending::Stored { .. }) => Ok(Vec::new()),
+            Some(Sending::Unsent(_)) | None => self.check_send(grant, message).await,
+        }
+    }
+
     /// What a send may hold, slow mode, and the quota: what costs nothing first, what is counted last.
     async fn check_send(&self, grant: &Grant, message: &SendMessage) -> Result<Vec<Ticket>, Refusal> {
         check_text(grant, &message.content)?;
         if grant.trust == Trust::New && !message.attachments.is_empty() {
             return Err(Refusal::new(Code::AttachmentsNotAllowed));
+        }
+        if !message.attachments.iter().all(|attachment| self.attachments.allow(attachment)) {
+            return Err(Refusal::new(Code::InvalidAttachments));
         }
         let user = grant.person.id;
         let slow = match slow_mode(grant) {

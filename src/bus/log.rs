@@ -13,10 +13,10 @@ use redis::aio::ConnectionManager;
 
 use super::envelope::{LUA_TIME, Payload};
 use super::{BusError, Envelope, Kind};
-use crate::domain::{Micros, Topic};
+use crate::domain::{MessageId, Micros, Topic};
 use crate::keyspace;
 use crate::telemetry::Metrics;
-use crate::wire::event::Place;
+use crate::wire::event::{self, Place};
 
 /// How many events a log keeps.
 pub const KEPT: usize = 1_000;
@@ -185,6 +185,19 @@ impl Log {
         let answer = BusError::within("reading a position", call.invoke_async(&mut connection));
         let (epoch, published, time): (String, Option<u64>, Option<i64>) = answer.await?;
         Ok(Position { epoch: parse_epoch(&epoch), published: published.unwrap_or(0), time: time.map(Micros) })
+    }
+
+    /// Where the log has the event of a new message, if it still has it.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn place_of(&self, topic: Topic, message: MessageId) -> Result<Option<Place>, BusError> {
+        let position = self.position(topic).await?;
+        let (first, last) = (position.published.saturating_sub(KEPT as u64), position.published + KEPT as u64);
+        let events = self.read(topic, position.epoch, first, last).await?;
+        let begins = event::new_message_begins(message);
+        let found = events.iter().find(|event| event.kind == Kind::Message && event.body.starts_with(&begins));
+        Ok(found.and_then(|event| event.place))
     }
 
     /// The logged events of offsets `from` to `to`, both included, in order. What was trimmed is missing.

@@ -5,6 +5,7 @@ mod delete;
 mod edit;
 mod enter;
 mod history;
+mod mention;
 mod notice;
 mod outlet;
 mod pin;
@@ -19,7 +20,7 @@ pub use enter::{Directory, Entrance, Opening};
 pub use outlet::{BusOutlet, Echo};
 pub use typing::Keyboard;
 
-use crate::access::{Grant, Permit};
+use crate::access::{Grant, Nonces, Permit};
 use crate::bus::Log;
 use crate::domain::{ConnectionId, Micros, Topic, UserId, Venue};
 use crate::presence::Typing;
@@ -32,6 +33,7 @@ pub struct Commands {
     pub writer: Writer<Echo>,
     pub outlet: Arc<BusOutlet>,
     pub log: Log,
+    pub nonces: Nonces,
     pub typing: Typing,
 }
 
@@ -56,11 +58,11 @@ impl Commands {
     /// # Errors
     /// The refusal that its sender gets; nothing was done then.
     pub async fn run(&self, actor: &mut Actor, permit: Permit) -> Result<Replies, Refusal> {
-        let (command, grant) = permit.into_parts();
+        let (command, grant, sending) = permit.into_parts();
         let (name, client_id) = (command.name(), command.client_id().map(str::to_owned));
         let result = match command {
             ClientCommand::Ping => Ok(vec![event::pong(Micros::now())]),
-            ClientCommand::SendMessage(message) => self.send(actor, &grant, message).await,
+            ClientCommand::SendMessage(message) => self.send(actor, &grant, message, sending).await,
             ClientCommand::Typing { is_typing } => {
                 self.type_(actor, &grant, is_typing).await;
                 Ok(Vec::new())

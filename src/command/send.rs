@@ -4,21 +4,70 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Actor, Commands, Echo, Replies};
-use crate::access::Grant;
-use crate::domain::MessageId;
-use crate::store::{Draft, Rejection, WriteError};
+use crate::access::{Grant, Nonce, Sending};
+use crate::domain::{MessageId, Micros};
+use crate::store::{Draft, Rejection, Stored, WriteError};
 use crate::wire::command::{Attachment, SendMessage};
 use crate::wire::event::{self, Place};
 use crate::wire::{Code, Refusal};
 
+/// When a client may try again what a dependency could not do.
+const SOON: Duration = Duration::from_secs(1);
+
 impl Commands {
+    /// Writes a message, or answers for one that was written before under the same `client_id`.
     pub(super) async fn send(
         &self,
         actor: &mut Actor,
         grant: &Arc<Grant>,
         message: SendMessage,
+        sending: Option<Sending>,
     ) -> Result<Replies, Refusal> {
-        let id = MessageId::generate();
+        let client_id = message.client_id.clone().unwrap_or_default();
+        let nonce = match sending {
+            Some(Sending::Acknowledged(ack)) => return Ok(vec![ack]),
+            Some(Sending::Stored { nonce, created_at }) => {
+                return Ok(vec![self.acknowledge_again(actor, &nonce, &client_id, created_at).await]);
+            }
+            Some(Sending::Unsent(nonce)) => Some(nonce),
+            None => None,
+        };
+        let id = nonce.as_ref().map_or_else(MessageId::generate, |nonce| nonce.id);
+        let written = self.write(actor, grant, id, message).await;
+        let Some(nonce) = nonce else { return written.map(|_| Vec::new()).map_err(refusal) };
+        match written {
+            Ok(stored) => {
+                let place = Place { epoch: stored.epoch, offset: stored.offset };
+                let ack = event::message_ack(&client_id, id, stored.created_at, Some(place));
+                self.nonces.settle(&nonce, &ack).await;
+                Ok(vec![ack])
+            }
+            // A write before this one, of whose end nobody knew, has come through.
+            Err(WriteError::Rejected(Rejection::Duplicate)) => match self.store.sent_at(id, grant.person.id).await {
+                Ok(Some(at)) => Ok(vec![self.acknowledge_again(actor, &nonce, &client_id, at).await]),
+                _ => {
+                    self.nonces.release(&nonce).await;
+                    Err(Refusal::after(Code::Unavailable, SOON))
+                }
+            },
+            Err(error) => {
+                self.nonces.release(&nonce).await;
+                Err(refusal(error))
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        actor: &mut Actor,
+        grant: &Arc<Grant>,
+        id: MessageId,
+        message: SendMessage,
+    ) -> Result<Stored, WriteError> {
+        let mentions = self.mentions(grant, &message.content).await.map_err(|error| {
+            tracing::warn!(%error, "mentions could not be looked up");
+            WriteError::Unavailable { retry_after: SOON }
+        })?;
         let draft = Draft {
             id,
             room_id: grant.room.id,
@@ -29,17 +78,27 @@ impl Commands {
             // Plain structures of strings and numbers always encode.
             attachments: serde_json::to_string(&message.attachments).unwrap_or_else(|_| "[]".to_owned()),
             content: message.content,
-            mentions: "[]".to_owned(),
+            mentions,
             reply_to: message.reply_to,
             topic: actor.topic,
         };
-        let echo = Echo { grant: Arc::clone(grant), client_id: message.client_id.clone() };
-        let stored = self.writer.send(draft, echo).await.map_err(refusal)?;
+        let echo = Echo { grant: Arc::clone(grant), client_id: message.client_id };
+        let stored = self.writer.send(draft, echo).await?;
         // A message ends its author's typing: clients that count on `typing` alone would show it for ever.
         self.type_(actor, grant, false).await;
-        let place = Place { epoch: stored.epoch, offset: stored.offset };
-        let ack = message.client_id.map(|client_id| event::message_ack(&client_id, id, stored.created_at, place));
-        Ok(ack.into_iter().collect())
+        Ok(stored)
+    }
+
+    /// The ack of a message that is stored, but whose first ack was lost with its connection or its instance. Where its
+    /// event stands is looked up in the log.
+    async fn acknowledge_again(&self, actor: &Actor, nonce: &Nonce, client_id: &str, created_at: Micros) -> Vec<u8> {
+        let place = self.log.place_of(actor.topic, nonce.id).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the place of a message could not be looked up");
+            None
+        });
+        let ack = event::message_ack(client_id, nonce.id, created_at, place);
+        self.nonces.settle(nonce, &ack).await;
+        ack
     }
 }
 

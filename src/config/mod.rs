@@ -2,6 +2,7 @@
 //!
 //! Owns every variable's name, default, meaning and bounds, once. Connects to nothing, and never prints a secret.
 
+mod attachments;
 mod auth;
 mod database;
 mod later;
@@ -21,6 +22,7 @@ mod variable;
 
 use std::time::Duration;
 
+pub use attachments::Attachments;
 pub use auth::Auth;
 pub use database::Database;
 pub use limits::Limits;
@@ -59,6 +61,8 @@ pub struct Config {
     pub auth: Auth,
     /// How much of everything.
     pub limits: Limits,
+    /// Which files may be attached.
+    pub attachments: Attachments,
     /// Pings.
     pub heartbeat: Heartbeat,
     /// Who is online.
@@ -94,6 +98,7 @@ impl Config {
         let (redis, cache) = (Redis::read(reader), Cache::read(reader));
         let auth = Auth::read(reader);
         let limits = Limits::read(reader);
+        let attachments = Attachments::read(reader);
         let (heartbeat, presence, drain) = (Heartbeat::read(reader), Presence::read(reader), timing::drain(reader));
         let log = Log::read(reader);
         Some(Self {
@@ -104,6 +109,7 @@ impl Config {
             cache: cache?,
             auth: auth?,
             limits: limits?,
+            attachments: attachments?,
             heartbeat: heartbeat?,
             presence: presence?,
             drain: drain?,
@@ -168,6 +174,7 @@ fn declarations() -> impl Iterator<Item = &'static Variable> {
         redis::VARIABLES,
         auth::VARIABLES,
         limits::VARIABLES,
+        attachments::VARIABLES,
         timing::VARIABLES,
         log::VARIABLES,
         later::VARIABLES,

@@ -11,8 +11,9 @@ use crate::wire::event::Place;
 
 /// How long an early event waits before the log is asked for its predecessor.
 pub const ASK_LOG_AFTER: Duration = Duration::from_millis(50);
-/// How long a hole stays before it is declared void. Its owner had committed and was about to publish: it is gone.
-pub const VOID_AFTER: Duration = Duration::from_millis(1_500);
+/// How long a hole stays before it is declared void. Its owner, between commit and publish, is gone or starved; waiting for
+/// one that is only slow keeps the order, and a room that waits loses nothing.
+pub const VOID_AFTER: Duration = Duration::from_secs(8);
 /// How many early events wait at most; beyond that the hole is given to the log at once.
 const MOST_EARLY: usize = 4_096;
 /// How many void offsets are remembered, should their event come after all.

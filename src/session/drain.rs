@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Sessions;
 use crate::socket::{Class, Frame};
-use crate::wire::{Close, event};
+use crate::wire::event;
 
 /// Closes in one step.
 const STEP: usize = 128;
@@ -23,7 +23,7 @@ pub async fn drain(sessions: &Sessions, limit: Duration) -> usize {
                 let delay =
                     Duration::from_millis(rand::random_range(200..=1_000 + spread.as_millis().min(30_000) as u64));
                 let _ = member.outbox.push(&Frame::text(&event::reconnect(delay, "drain")), Class::Message);
-                member.outbox.close_after_command(Close::GOING_AWAY);
+                member.outbox.go_away();
             }
             if steps > 1 {
                 tokio::time::sleep(spread / u32::try_from(steps).unwrap_or(u32::MAX)).await;

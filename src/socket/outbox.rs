@@ -61,8 +61,8 @@ struct State {
     ending: Option<Ending>,
     /// A command of the peer is being run.
     is_busy: bool,
-    /// A goodbye that waits for the answer to that command.
-    postponed: Option<Close>,
+    /// The gateway goes away as soon as that command is answered.
+    goes_away: bool,
     /// The peer's close frame has come.
     is_answered: bool,
     /// Nothing can be written any more.
@@ -147,27 +147,25 @@ impl Outbox {
         })
     }
 
-    /// Decides to close like [`Outbox::close`], but not before the answer to a command that is being run was pushed.
-    pub fn close_after_command(&self, close: Close) {
+    /// Closes with 1001, but not before the answer to a command that is being run was pushed.
+    pub fn go_away(&self) {
         let is_busy = self.with(|state| {
-            if state.is_busy {
-                state.postponed.get_or_insert(close);
-            }
+            state.goes_away |= state.is_busy;
             state.is_busy
         });
         if !is_busy {
-            self.close(close);
+            self.close(Close::GOING_AWAY);
         }
     }
 
     /// Notes that a command of the peer is being run, or that its answer was pushed.
     pub fn set_busy(&self, is_busy: bool) {
-        let postponed = self.with(|state| {
+        let goes_away = self.with(|state| {
             state.is_busy = is_busy;
-            state.postponed.take_if(|_| !is_busy)
+            state.goes_away
         });
-        if let Some(close) = postponed {
-            self.close(close);
+        if goes_away && !is_busy {
+            self.close(Close::GOING_AWAY);
         }
     }
 

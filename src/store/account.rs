@@ -101,6 +101,20 @@ impl Store {
             .collect()
     }
 
+    /// Finds active users by their exact names, in no particular order.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn users_named(&self, names: &[&str]) -> Result<Vec<(String, UserId)>, StoreError> {
+        let rows = self.read(|sql| &sql.named, arguments!(names)).await?;
+        let user = |row| {
+            let mut columns = Columns::of(row);
+            let id = columns.take()?;
+            Ok((columns.take()?, UserId(id)))
+        };
+        rows.iter().map(user).collect()
+    }
+
     /// Reads users by id, in no particular order; those that do not exist are left out.
     ///
     /// # Errors

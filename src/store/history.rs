@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 
 use super::row::Columns;
 use super::{Store, StoreError, arguments};
-use crate::domain::{Message, MessageId, RoomId, UserId};
+use crate::domain::{Message, MessageId, Micros, RoomId, UserId};
 
 /// A stretch of a room's history. Hidden messages are in none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +63,15 @@ impl Store {
             return Err(StoreError::UnknownCursor);
         }
         Page::of(&rows, limit)
+    }
+
+    /// When a message of this author's was sent; `None` when there is no such message.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn sent_at(&self, message: MessageId, author: UserId) -> Result<Option<Micros>, StoreError> {
+        let rows = self.read(|sql| &sql.sent_at, arguments!(message.0, author.0)).await?;
+        rows.first().map_or(Ok(None), |row| Columns::of(row).time())
     }
 
     /// Notes that a member has read up to a message. Says whether that is news: it is not when the member had read

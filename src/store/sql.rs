@@ -24,6 +24,8 @@ pub(super) struct Sql {
     pub overview: Arc<str>,
     pub unread: Arc<str>,
     pub blocked: Arc<str>,
+    pub sent_at: Arc<str>,
+    pub named: Arc<str>,
     pub edit: Arc<str>,
     pub delete: Arc<str>,
     pub pin: Arc<str>,
@@ -59,6 +61,8 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("overview", sql.overview),
         ("unread", sql.unread),
         ("blocked", sql.blocked),
+        ("sent_at", sql.sent_at),
+        ("named", sql.named),
         ("edit", sql.edit),
         ("delete", sql.delete),
         ("pin", sql.pin),
@@ -142,6 +146,11 @@ impl Sql {
             overview: app::overview().into(),
             unread: app::unread().into(),
             blocked: app::BLOCKED.into(),
+            sent_at: "SELECT created_at FROM community_message WHERE id = $1 AND author_id = $2".into(),
+            named: format!(
+                "SELECT u.id, u.username FROM \"{user_table}\" u WHERE u.username = ANY($1) AND u.is_active"
+            )
+            .into(),
             edit: change::edit(&neighbours).into(),
             delete: change::DELETE.into(),
             pin: change::PIN.into(),

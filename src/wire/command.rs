@@ -296,9 +296,6 @@ fn attachment(value: &BorrowedValue<'_>) -> Option<Attachment> {
         (!text.is_empty() && text.len() <= longest && !text.contains('\0')).then(|| text.to_owned())
     };
     let url = text("url", 2048)?;
-    if !(url.starts_with("https://") || url.starts_with("http://")) {
-        return None;
-    }
     Some(Attachment { url, name: text("name", 255)?, size: object.get("size")?.as_u64()?, mime: text("type", 127)? })
 }
 

@@ -67,3 +67,19 @@ async fn what_django_publishes_for_a_user_arrives_as_it_is() {
     let before = other.events_until("marker").await;
     assert!(before.iter().all(|event| event["event"] != "moderation"), "{before:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_mentioned_is_told_wherever() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let room = stack.room(RoomSpec::default()).await;
+    let (mut hers, ..) = open(&stack, &one, &grace).await;
+    let mut author = two.enter(&room, &ada).await;
+    author.send(json!({"type": "send_message", "content": "look, @grace and @ada"})).await;
+    let message = author.wait_for("new_message").await;
+    let mention = hers.wait_for("mention").await;
+    assert_eq!(mention["roomId"], room.id.to_string());
+    assert_eq!(mention["messageId"], message["message"]["id"]);
+    assert_eq!(mention["author"], message["message"]["author"]);
+}

@@ -196,6 +196,7 @@ async fn a_pin_is_told_once_whoever_pins_again() {
         done(&mut a).await;
         done(&mut tab).await;
         a.send(frame).await;
+        done(&mut a).await;
     }
     let (a_saw, b_saw) = everything(&mut a, &mut b).await;
     let told = named(&a_saw, "message_pinned");

@@ -92,7 +92,7 @@ async fn what_is_no_handshake_is_told_why() {
     for (request, status, code) in [
         (upgrade("/", ""), 404, "not_found"),
         (upgrade("/ws/community/presence/", ""), 404, "not_found"),
-        (upgrade(&ROOM.replace("room", "dm"), ""), 404, "not_found"),
+        (upgrade(&ROOM.replace("room", "thread"), ""), 404, "not_found"),
         (upgrade("/ws/community/room/general/", ""), 404, "not_found"),
         ("POST /nowhere HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 404, "not_found"),
         (room.replace("GET ", "POST "), 405, "method_not_allowed"),

@@ -70,6 +70,8 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         "overview" => "20".to_owned(),
         "unread" => format!("ARRAY[20]::bigint[], ARRAY['{room}']::uuid[]"),
         "blocked" => "20, ARRAY[1, 2]::bigint[]".to_owned(),
+        "sent_at" => format!("'{message}', 20"),
+        "named" => "ARRAY['user1', 'user2']".to_owned(),
         "edit" => format!("'{room}', '{message}', 20, 'better', '[]'"),
         "delete" => format!("'{room}', '{message}', 20, true, false, '{new}'"),
         "pin" => format!("'{room}', '{message}', true"),

@@ -144,6 +144,12 @@ pub fn new_message(message: &Message, place: Place, client_id: Option<&str>) -> 
     encode(&Event { event: "new_message", message: MessageJson(message), offset: place.offset, client_id })
 }
 
+/// How the `new_message` of a message begins, so that it can be found among others.
+#[must_use]
+pub fn new_message_begins(message: MessageId) -> Vec<u8> {
+    format!(r#"{{"event":"new_message","message":{{"id":"{message}""#).into_bytes()
+}
+
 /// A `new_message` or `message_edited` without what the message answers, for those who must not see its author.
 ///
 /// Gives `None` for anything that is not such an event of ours.
@@ -247,9 +253,9 @@ pub fn room_updated(room: &Room) -> Vec<u8> {
     })
 }
 
-/// `message_ack`: to the sender, after the commit.
+/// `message_ack`: to the sender, after the commit. It has no `offset` when the event's place is not known any more.
 #[must_use]
-pub fn message_ack(client_id: &str, message: MessageId, created_at: Micros, place: Place) -> Vec<u8> {
+pub fn message_ack(client_id: &str, message: MessageId, created_at: Micros, place: Option<Place>) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Event<'a> {
@@ -257,14 +263,15 @@ pub fn message_ack(client_id: &str, message: MessageId, created_at: Micros, plac
         client_id: &'a str,
         message_id: Text<MessageId>,
         created_at: Text<Micros>,
-        offset: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
     }
     encode(&Event {
         event: "message_ack",
         client_id,
         message_id: Text(message),
         created_at: Text(created_at),
-        offset: place.offset,
+        offset: place.map(|place| place.offset),
     })
 }
 

@@ -1,0 +1,116 @@
+//! `client_id`: one message, whatever is repeated, wherever.
+
+use serde_json::{Value, json};
+
+use crate::support::{RoomSpec, Stack, TestClient};
+
+fn send(client_id: &str) -> Value {
+    json!({"type": "send_message", "content": "hello", "client_id": client_id})
+}
+
+async fn rows(stack: &Stack) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM community_message").fetch_one(stack.db()).await.unwrap()
+}
+
+/// How many times `new_message` came to a client before a message that `other` sends now.
+async fn times_told(client: &mut TestClient, other: &mut TestClient) -> usize {
+    other.send(json!({"type": "send_message", "content": "the end"})).await;
+    client.wait_until("the end", |event| event["message"]["content"] == "the end").await;
+    let told = |text: &&String| text.contains(r#""event":"new_message""#) && text.contains(r#""clientId""#);
+    client.seen().iter().filter(told).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_repeats_on_two_instances_are_one_message() {
+    let stack = Stack::start().await;
+    // One message and no second: a repeat is not counted. Slow mode does not strike either.
+    let gateway = || stack.gateway().env("GATEWAY_LIMIT_MESSAGES_PER_MINUTE", 1).start();
+    let (one, two) = (gateway().await, gateway().await);
+    let room = stack.room(RoomSpec { slow_mode_seconds: 600, ..RoomSpec::default() }).await;
+    let ada = stack.user("ada").await;
+    let mut tabs = Vec::new();
+    for gateway in [&one, &two, &one, &two] {
+        tabs.push(gateway.enter(&room, &ada).await);
+    }
+    let repeating = tabs.iter_mut().map(|tab| async move {
+        for _ in 0..5 {
+            tab.send(send("mine")).await;
+        }
+        let mut acks = Vec::new();
+        while acks.len() < 5 {
+            acks.push(
+                tab.wait_until("an ack", |event| event["event"] == "message_ack" || event["event"] == "error").await,
+            );
+        }
+        acks
+    });
+    let acks: Vec<Value> = futures_util::future::join_all(repeating).await.concat();
+    assert_eq!(acks.len(), 20);
+    assert!(acks.iter().all(|ack| *ack == acks[0]), "{acks:?}");
+    assert_eq!((&acks[0]["event"], &acks[0]["clientId"]), (&json!("message_ack"), &json!("mine")));
+    assert!(acks[0]["offset"].as_u64().unwrap() > 0 && acks[0]["createdAt"].is_string());
+    assert_eq!(rows(&stack).await, 1);
+    for (number, tab) in tabs.iter_mut().enumerate() {
+        let mut other = one.enter(&room, &stack.user(&format!("user{number}")).await).await;
+        assert_eq!(times_told(tab, &mut other).await, 1);
+    }
+    // Another name is another message, which the limits refuse; the same name of another user is another message too.
+    tabs[0].send(send("another")).await;
+    let error = tabs[0].wait_for("error").await;
+    assert!(["rate_limited", "slow_mode"].contains(&error["code"].as_str().unwrap()), "{error}");
+    assert_eq!(error["clientId"], "another");
+    let mut eve = two.enter(&room, &stack.user("eve").await).await;
+    eve.send(send("mine")).await;
+    assert_ne!(eve.wait_for("message_ack").await["messageId"], acks[0]["messageId"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lost_the_ack_gets_it_after_a_reconnect() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let (room, ada, grace) =
+        (stack.room(RoomSpec::default()).await, stack.user("ada").await, stack.user("grace").await);
+    let mut first = one.enter(&room, &ada).await;
+    first.send(send("lost")).await;
+    let ack = first.wait_for("message_ack").await;
+    drop(first);
+    let mut again = two.enter(&room, &ada).await;
+    again.send(send("lost")).await;
+    assert_eq!(again.wait_for("message_ack").await, ack);
+
+    // The instance died between the commit and the ack: the name is known, the ack is not. The message is found.
+    let key = format!("community:nonce:{}:lost", ada.id);
+    let mut redis = stack.redis().await;
+    redis::cmd("HDEL").arg(&key).arg("ack").exec_async(&mut redis).await.unwrap();
+    redis::cmd("HSET").arg(&key).arg("until").arg(0).exec_async(&mut redis).await.unwrap();
+    again.send(send("lost")).await;
+    assert_eq!(again.wait_for("message_ack").await, ack, "the place comes from the log");
+    again.send(send("lost")).await;
+    assert_eq!(again.wait_for("message_ack").await, ack);
+    assert_eq!(rows(&stack).await, 1);
+
+    // It died before the commit: the message is written now, with the id that the name has.
+    let id = uuid::Uuid::now_v7();
+    let key = format!("community:nonce:{}:unsent", ada.id);
+    redis::cmd("HSET").arg(&key).arg(&["id", &id.to_string(), "until", "0"]).exec_async(&mut redis).await.unwrap();
+    again.send(send("unsent")).await;
+    assert_eq!(again.wait_for("message_ack").await["messageId"], id.to_string());
+    assert_eq!(rows(&stack).await, 2);
+    let mut other = one.enter(&room, &grace).await;
+    assert_eq!(times_told(&mut again, &mut other).await, 1, "the first came before this tab");
+    let seconds: i64 = redis::cmd("TTL").arg(&key).query_async(&mut redis).await.unwrap();
+    assert!((590..=600).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_may_be_sent_again_under_the_same_name() {
+    let stack = Stack::start().await;
+    let gateway = stack.gateway().start().await;
+    let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
+    let mut client = gateway.enter(&room, &ada).await;
+    client.send(json!({"type": "send_message", "content": "https://example.test", "client_id": "x"})).await;
+    assert_eq!(client.wait_for("error").await["code"], "links_not_allowed");
+    client.send(send("x")).await;
+    assert_eq!(client.wait_for("message_ack").await["clientId"], "x");
+    assert_eq!(rows(&stack).await, 1);
+}
