@@ -91,7 +91,7 @@ async fn what_is_no_handshake_is_told_why() {
     let room = upgrade(ROOM, "");
     for (request, status, code) in [
         (upgrade("/", ""), 404, "not_found"),
-        (upgrade("/ws/community/presence/", ""), 404, "not_found"),
+        (upgrade("/ws/community/presences/", ""), 404, "not_found"),
         (upgrade(&ROOM.replace("room", "thread"), ""), 404, "not_found"),
         (upgrade("/ws/community/room/general/", ""), 404, "not_found"),
         ("POST /nowhere HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 404, "not_found"),
