@@ -160,6 +160,8 @@ impl Gateway {
         lifecycle.spawn_service("heartbeat", async move { heartbeat.run(beating.aborted()).await });
         lifecycle.spawn_service("control", session::obey(Arc::clone(sessions), self.orders, lifecycle.clone()));
         lifecycle.spawn_vital("warden", session::watch(Arc::clone(sessions), lifecycle.clone()));
+        lifecycle.spawn_service("pulse", session::beat(Arc::clone(sessions), lifecycle.clone()));
+        lifecycle.spawn_vital("compare", session::compare(Arc::clone(sessions), lifecycle.clone()));
         let watched = health::Watched {
             store: self.store.clone(),
             bus: self.bus.clone(),
@@ -243,8 +245,10 @@ fn sessions(
             connections: limits.connections_per_user,
             connects: limits.connects_per_minute,
             lease: config.presence.lease,
+            grace: config.presence.grace,
         },
         Arc::clone(metrics),
+        |user, online| Envelope::passing(if online { Kind::Online } else { Kind::Offline }, user, Vec::new()).encode(),
     );
     admission.start(lifecycle);
     let sockets = Shared::new(
@@ -321,6 +325,7 @@ fn welcome(sessions: Arc<Sessions>, lifecycle: Lifecycle) -> Arc<dyn Fn(Arrival)
         let venue = match arrival.path {
             SocketPath::Room(room) => Venue::Room(room),
             SocketPath::Dm(thread) => Venue::Dm(thread),
+            SocketPath::Presence => Venue::App,
         };
         let visitor = Visitor {
             stream: arrival.stream,

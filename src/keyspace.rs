@@ -5,12 +5,13 @@
 
 use std::fmt::Display;
 
-use crate::domain::{InstanceName, RoomId, Topic, UserId};
+use crate::domain::{InstanceName, RoomId, ThreadId, Topic, UserId};
 
 /// The channel that Django sends control messages on.
 pub const CONTROL: &str = "community:control";
 
-/// The fan-out channel of a topic: `community:room:{id}`, `community:dm:{id}`, `community:thread:{id}`.
+/// The fan-out channel of a topic: `community:room:{id}`, `community:dm:{id}`, `community:thread:{id}`,
+/// `community:user:{id}`, `community:online:{id}`.
 #[must_use]
 pub fn channel(topic: Topic) -> String {
     format!("community:{topic}")
@@ -21,11 +22,12 @@ pub fn channel(topic: Topic) -> String {
 pub fn parse_channel(channel: &[u8]) -> Option<Topic> {
     let text = std::str::from_utf8(channel).ok()?;
     let (kind, id) = text.strip_prefix("community:")?.split_once(':')?;
-    let id = id.parse().ok()?;
     match kind {
-        "room" => Some(Topic::Room(RoomId(id))),
-        "dm" => Some(Topic::Dm(crate::domain::ThreadId(id))),
-        "thread" => Some(Topic::Thread(crate::domain::ThreadId(id))),
+        "room" => Some(Topic::Room(RoomId(id.parse().ok()?))),
+        "dm" => Some(Topic::Dm(ThreadId(id.parse().ok()?))),
+        "thread" => Some(Topic::Thread(ThreadId(id.parse().ok()?))),
+        "user" => Some(Topic::User(id.parse().ok()?)),
+        "online" => Some(Topic::Online(id.parse().ok()?)),
         _ => None,
     }
 }
@@ -117,7 +119,8 @@ pub fn connect_window(user: UserId) -> String {
     format!("rate_limit:community:connects:{user}")
 }
 
-/// ZSET `instance/connection` → lease end: a user's open sockets. Ours; expires with the leases.
+/// ZSET `instance/connection` → lease end: a user's open sockets; the user is online while it exists. `grace` holds it
+/// for a moment after the last socket. Ours; expires with the leases.
 #[must_use]
 pub fn sockets(user: UserId) -> String {
     format!("community:sockets:{user}")

@@ -1,30 +1,33 @@
-//! Who may open another socket: so many open at once and so many new ones in a while for each user, across instances;
-//! and on this instance alone so many for each client address, and so many handshakes a second.
+//! Who may open another socket: so many open at once and so many new ones in a while for each user, across instances.
 //!
 //! A socket's place in Redis is a lease that this instance renews; after a crash the count heals when the leases end.
-//! Leaving never waits: a place is given back by the one task behind this, or if the queue to it is full, by time. Must
-//! never hold anything that names a client's address longer than its sockets are open.
+//! Leaving never waits: a place is given back by the one task behind this, or if the queue to it is full, by time.
+//!
+//! The places tell who is online at all: a user with a place, or within the grace after the last one. The first place
+//! and the end of the grace are announced by the scripts; who watches must look again from time to time, because the
+//! end of an instance that died is announced by nobody.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::aio::ConnectionManager;
 use redis::{RedisError, Script};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::bucket::{Bucket, Rate, Wait};
 use super::quota::{micros, within};
-use crate::domain::{ConnectionId, InstanceName, UserId};
+use crate::domain::{ConnectionId, InstanceName, Topic, UserId};
 use crate::keyspace;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
 
 static ADMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/admit.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
+static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle.lua")));
 static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/hold.lua")));
 
 /// Time in which new sockets are counted.
@@ -35,6 +38,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 const SHARDS: usize = 32;
 /// Users that are renewed, and places that are given back, at once.
 const PIPELINED: usize = 64;
+/// How much later than its end a grace is looked at, so that Redis's clock has surely passed it.
+const MARGIN: Duration = Duration::from_millis(50);
 /// Places waiting to be given back; what comes beyond is left to its lease.
 const QUEUE: usize = 65_536;
 
@@ -47,6 +52,8 @@ pub struct Limits {
     pub connects: u32,
     /// How long a socket counts after its last renewal: what it takes until the places of an instance that died are free.
     pub lease: Duration,
+    /// How long a user without sockets stays online, so that a reload does not show.
+    pub grace: Duration,
 }
 
 /// Why a socket is not admitted.
@@ -89,6 +96,7 @@ struct Inner {
     instance: InstanceName,
     limits: Limits,
     metrics: Arc<Metrics>,
+    announcement: Box<dyn Fn(UserId, bool) -> Vec<u8> + Send + Sync>,
     held: Box<[Mutex<Held>]>,
     released: mpsc::Sender<(UserId, ConnectionId)>,
     queue: Mutex<Option<mpsc::Receiver<(UserId, ConnectionId)>>>,
@@ -100,18 +108,24 @@ pub struct Admitted {
     admission: Admission,
     user: UserId,
     connection: ConnectionId,
-    /// Redis may have the place.
+    /// Redis may have the place, or will get it with the next renewal.
     taken: bool,
 }
 
 impl Admission {
-    /// Makes the admission of an instance.
+    /// Makes the admission of an instance. `announcement` makes the bytes that say that a user is online, or no longer.
     #[must_use]
-    pub fn new(connection: ConnectionManager, instance: InstanceName, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        connection: ConnectionManager,
+        instance: InstanceName,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        announcement: impl Fn(UserId, bool) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         let (released, queue) = mpsc::channel(QUEUE);
         let held = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let queue = Mutex::new(Some(queue));
-        Self(Arc::new(Inner { connection, instance, limits, metrics, held, released, queue }))
+        let (queue, announcement) = (Mutex::new(Some(queue)), Box::new(announcement));
+        Self(Arc::new(Inner { connection, instance, limits, metrics, announcement, held, released, queue }))
     }
 
     /// Starts the one task that renews leases and gives places back. It ends when the lifecycle is stopping and the
@@ -141,20 +155,23 @@ impl Admission {
         resumed: bool,
     ) -> Result<Admitted, AdmissionError> {
         let (inner, limits) = (&self.0, self.0.limits);
-        let taken = limits.connections > 0 || limits.connects > 0;
-        let mut admitted = Admitted { admission: self.clone(), user, connection, taken };
-        if !taken {
-            return Ok(admitted);
-        }
+        let mut admitted = Admitted { admission: self.clone(), user, connection, taken: true };
         let mut call = ADMIT.key(keyspace::sockets(user));
         call.key(keyspace::connect_window(user)).arg(inner.member(connection)).arg(micros(limits.lease));
         call.arg(limits.connections).arg(u8::from(resumed)).arg(micros(MINUTE)).arg(limits.connects);
+        call.arg(keyspace::channel(Topic::Online(user))).arg((inner.announcement)(user, true));
         let mut redis = inner.connection.clone();
         let asked: Result<(u8, u64), _> = within(call.invoke_async(&mut redis)).await;
-        let (answer, wait) = asked.map_err(|error| {
-            inner.count_failure();
-            error.map_or(AdmissionError::Late, AdmissionError::Redis)
-        })?;
+        let (answer, wait) = match asked {
+            Ok(answer) => answer,
+            Err(error) => {
+                inner.count_failure();
+                if limits.connections > 0 || limits.connects > 0 {
+                    return Err(error.map_or(AdmissionError::Late, AdmissionError::Redis));
+                }
+                (0, 0) // nothing is limited: the next renewal tells Redis
+            }
+        };
         let wait = Duration::from_micros(wait);
         let (reason, retry_after, label) = match answer {
             0 => {
@@ -167,6 +184,24 @@ impl Admission {
         admitted.taken = false;
         inner.metrics.limited_total.with_label_values(&[label]).inc();
         Err(AdmissionError::Refused { reason, retry_after })
+    }
+
+    /// Says of each user whether any socket, anywhere, is open, in one round trip.
+    ///
+    /// # Errors
+    /// When Redis does not answer within two seconds, or fails.
+    pub async fn online(&self, users: &[UserId]) -> Result<Vec<bool>, AdmissionError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipe = redis::pipe();
+        for user in users {
+            pipe.exists(keyspace::sockets(*user));
+        }
+        within(pipe.query_async(&mut self.0.connection.clone())).await.map_err(|error| {
+            self.0.count_failure();
+            error.map_or(AdmissionError::Late, AdmissionError::Redis)
+        })
     }
 }
 
@@ -189,14 +224,27 @@ impl Inner {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut shard, mut missed) = (0, [false; SHARDS]);
         let mut batch = Vec::with_capacity(PIPELINED);
+        // Users whose last socket is gone, in the order in which their graces end.
+        let mut leaving: VecDeque<(Instant, UserId)> = VecDeque::new();
         loop {
+            let first = leaving.front().map(|(at, _)| *at);
             tokio::select! {
                 _ = tick.tick() => {
                     missed[shard] = true;
                     self.renew(shard, &mut missed).await;
                     shard = (shard + 1) % SHARDS;
                 }
-                _ = queue.recv_many(&mut batch, PIPELINED) => self.give_back(&mut batch).await,
+                _ = queue.recv_many(&mut batch, PIPELINED) => {
+                    let at = Instant::now() + self.limits.grace + MARGIN;
+                    leaving.extend(self.give_back(&mut batch).await.into_iter().map(|user| (at, user)));
+                }
+                () = tokio::time::sleep_until(first.unwrap_or_else(Instant::now)), if first.is_some() => {
+                    let due = leaving.partition_point(|(at, _)| *at <= Instant::now());
+                    let users: Vec<_> = leaving.drain(..due).map(|(_, user)| user).take(QUEUE).collect();
+                    let at = Instant::now() + MARGIN;
+                    leaving.extend(self.settle(&users).await.into_iter().map(|user| (at, user)));
+                    leaving.make_contiguous().sort_unstable();
+                }
             }
             if lifecycle.is_stopping() && queue.is_empty() && self.held.iter().all(|shard| shard.lock().is_empty()) {
                 return;
@@ -234,16 +282,30 @@ impl Inner {
         held.inspect_err(|_| self.count_failure()).is_ok()
     }
 
-    /// Gives places back; those that Redis does not hear of are left to their leases.
-    async fn give_back(&self, batch: &mut Vec<(UserId, ConnectionId)>) {
+    /// Gives places back; those that Redis does not hear of are left to their leases. Returns whose last place it was.
+    async fn give_back(&self, batch: &mut Vec<(UserId, ConnectionId)>) -> Vec<UserId> {
         let calls = batch.drain(..).map(|(user, connection)| async move {
-            let mut command = redis::cmd("ZREM");
-            command.arg(keyspace::sockets(user)).arg(self.member(connection));
-            if within(command.exec_async(&mut self.connection.clone())).await.is_err() {
-                self.count_failure();
-            }
+            let mut call = RELEASE.key(keyspace::sockets(user));
+            call.arg(self.member(connection)).arg(micros(self.limits.grace));
+            let last: Result<u8, _> = within(call.invoke_async(&mut self.connection.clone())).await;
+            last.inspect_err(|_| self.count_failure()).is_ok_and(|last| last == 1).then_some(user)
         });
-        join_all(calls).await;
+        join_all(calls).await.into_iter().flatten().collect()
+    }
+
+    /// Announces those whose grace is over. Returns whose is not, although it seemed so.
+    async fn settle(&self, users: &[UserId]) -> Vec<UserId> {
+        let mut early = Vec::new();
+        for users in users.chunks(PIPELINED) {
+            let calls = users.iter().map(|user| async move {
+                let mut call = SETTLE.key(keyspace::sockets(*user));
+                call.arg(keyspace::channel(Topic::Online(*user))).arg((self.announcement)(*user, false));
+                let left: Result<u64, _> = within(call.invoke_async(&mut self.connection.clone())).await;
+                left.inspect_err(|_| self.count_failure()).is_ok_and(|left| left > 0).then_some(*user)
+            });
+            early.extend(join_all(calls).await.into_iter().flatten());
+        }
+        early
     }
 }
 
@@ -270,120 +332,5 @@ impl Drop for Admitted {
 impl fmt::Debug for Admitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admitted").field("user", &self.user).field("connection", &self.connection).finish()
-    }
-}
-
-/// Open sockets of each client address, on this instance. Cloning is cheap and gives the same one.
-#[derive(Clone)]
-pub struct Addresses {
-    open: Arc<Mutex<HashMap<IpAddr, u32>>>,
-    most: u32,
-    metrics: Arc<Metrics>,
-}
-
-/// One socket of an address. Dropping it counts one less.
-#[must_use = "dropping it counts the socket as closed"]
-pub struct FromAddress {
-    open: Arc<Mutex<HashMap<IpAddr, u32>>>,
-    address: IpAddr,
-}
-
-impl Addresses {
-    /// At most `most` open sockets an address; 0 is any number.
-    #[must_use]
-    pub fn new(most: u32, metrics: Arc<Metrics>) -> Self {
-        Self { open: Arc::default(), most, metrics }
-    }
-
-    /// Counts one more socket of an address; `None` when it has as many as it may.
-    #[must_use]
-    pub fn enter(&self, address: IpAddr) -> Option<FromAddress> {
-        let mut open = self.open.lock();
-        let count = open.entry(address).or_default();
-        if self.most > 0 && *count >= self.most {
-            self.metrics.limited_total.with_label_values(&["addresses"]).inc();
-            return None;
-        }
-        *count += 1;
-        Some(FromAddress { open: Arc::clone(&self.open), address })
-    }
-}
-
-impl Drop for FromAddress {
-    fn drop(&mut self) {
-        let mut open = self.open.lock();
-        if let Some(count) = open.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.address);
-            }
-        }
-    }
-}
-
-/// New sockets a second, on this instance.
-pub struct HandshakeRate {
-    bucket: Mutex<Bucket>,
-    rate: Rate,
-    metrics: Arc<Metrics>,
-}
-
-impl HandshakeRate {
-    /// So many in the long run and as many at once; 0 is any number.
-    #[must_use]
-    pub fn new(per_second: u32, metrics: Arc<Metrics>) -> Self {
-        let bucket = Mutex::new(Bucket::new(Instant::now()));
-        Self { bucket, rate: Rate::new(per_second, per_second), metrics }
-    }
-
-    /// Counts one handshake.
-    ///
-    /// # Errors
-    /// When there are too many at this time.
-    pub fn take(&self, now: Instant) -> Result<(), Wait> {
-        let taken = self.bucket.lock().take(&self.rate, now);
-        taken.inspect_err(|_| self.metrics.limited_total.with_label_values(&["handshakes"]).inc())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn metrics() -> Arc<Metrics> {
-        Arc::new(Metrics::new().expect("names are valid"))
-    }
-
-    #[test]
-    fn an_address_has_so_many_sockets_and_is_forgotten_with_the_last() {
-        let addresses = Addresses::new(2, metrics());
-        let (here, there) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let first = addresses.enter(here);
-        let second = addresses.enter(here);
-        assert!(first.is_some() && second.is_some() && addresses.enter(here).is_none());
-        assert!(addresses.enter(there).is_some());
-        drop(first);
-        assert!(addresses.enter(here).is_some());
-        drop(second);
-        assert!(addresses.open.lock().is_empty());
-    }
-
-    #[test]
-    fn a_limit_of_zero_is_any_number() {
-        let addresses = Addresses::new(0, metrics());
-        let sockets: Vec<_> = (0..2000).map(|_| addresses.enter(IpAddr::from([10, 0, 0, 1]))).collect();
-        assert!(sockets.iter().all(Option::is_some));
-        let rate = HandshakeRate::new(0, metrics());
-        assert!((0..2000).all(|_| rate.take(Instant::now()).is_ok()));
-    }
-
-    #[test]
-    fn handshakes_come_at_their_rate() {
-        let metrics = metrics();
-        let rate = HandshakeRate::new(1000, Arc::clone(&metrics));
-        let now = Instant::now();
-        assert_eq!((0..1500).filter(|_| rate.take(now).is_ok()).count(), 1000);
-        assert_eq!((0..10).filter(|_| rate.take(now + Duration::from_millis(5)).is_ok()).count(), 5);
-        assert_eq!(metrics.limited_total.with_label_values(&["handshakes"]).get(), 505);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! [`Access::check`] is the only way to a [`Permit`], and only a permit gets a command run.
 
+pub mod address;
 pub mod admission;
 pub mod bucket;
 pub mod content;
@@ -124,7 +125,9 @@ impl Access {
             ClientCommand::Ping
             | ClientCommand::Typing { .. }
             | ClientCommand::ReadReceipt { .. }
-            | ClientCommand::RequestHistory { .. } => Vec::new(),
+            | ClientCommand::RequestHistory { .. }
+            | ClientCommand::Watch(_)
+            | ClientCommand::Unwatch(_) => Vec::new(),
         };
         Ok(Permit { command, grant, tickets, sending })
     }

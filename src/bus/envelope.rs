@@ -42,6 +42,14 @@ pub enum Kind {
     Void = 5,
     /// Any other change of what is in the room: logged, delivered by offset, never dropped.
     Change = 6,
+    /// A user's first socket, anywhere. No body.
+    Online = 16,
+    /// A user's last socket is gone. No body.
+    Offline = 17,
+    /// Something for one user, on the user's own topic.
+    Notice = 18,
+    /// What a user has not read in a room has changed. The body is the room's id, 16 bytes.
+    Unread = 19,
 }
 
 impl Kind {
@@ -53,6 +61,10 @@ impl Kind {
             4 => Self::Typing,
             5 => Self::Void,
             6 => Self::Change,
+            16 => Self::Online,
+            17 => Self::Offline,
+            18 => Self::Notice,
+            19 => Self::Unread,
             _ => return None,
         })
     }
@@ -67,6 +79,10 @@ impl Kind {
             Self::Typing => "typing",
             Self::Void => "void",
             Self::Change => "change",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Notice => "notice",
+            Self::Unread => "unread",
         }
     }
 }
@@ -317,77 +333,5 @@ impl<'de> de::Deserialize<'de> for Fields<'de> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn foreign(text: &str) -> Result<Foreign, Malformed> {
-        match Payload::decode(&Bytes::copy_from_slice(text.as_bytes()))? {
-            Payload::Foreign(foreign) => Ok(foreign),
-            Payload::Envelope(_) => panic!("is an envelope"),
-        }
-    }
-
-    #[test]
-    fn what_django_publishes_is_passed_on_as_it_is() {
-        let text = r#"{ "event": "new_message", "message": {"a": 1.50, "é": null} }"#;
-        assert_eq!(foreign(text).expect("is an event").body, text.as_bytes());
-    }
-
-    #[test]
-    fn an_audience_is_obeyed_and_removed() {
-        let event = foreign(r#"{"to":["1",2],"event":"hint","x": [1, 2],"except":["2"]}"#).expect("is an event");
-        assert_eq!(event.body, br#"{"event":"hint","x":[1, 2]}"#.as_slice());
-        assert!(event.is_for(UserId(1)) && !event.is_for(UserId(2)) && !event.is_for(UserId(3)));
-    }
-
-    #[test]
-    fn malformed_payloads_are_named() {
-        for (text, error) in [
-            ("{", Malformed::Json),
-            (r#"{"event":"x"} x"#, Malformed::Json),
-            (r#"{"event":7}"#, Malformed::NoEvent),
-            ("{}", Malformed::NoEvent),
-            (r#"{"event":"x","to":"1"}"#, Malformed::Audience),
-            (r#"{"event":"x","except":["a"]}"#, Malformed::Audience),
-            ("", Malformed::Length),
-            ("[1]", Malformed::Version),
-            ("\u{1}", Malformed::Length),
-            ("\u{1}\u{1}abc", Malformed::Length),
-            ("\u{1}\u{7f}abc", Malformed::Kind),
-        ] {
-            assert_eq!(Payload::decode(&Bytes::copy_from_slice(text.as_bytes())), Err(error), "{text:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn envelopes_survive_the_journey(
-            kind in 1_u8..=6, epoch: u64, offset: u64, user: i64, time: i64, body: Vec<u8>, online: u64,
-        ) {
-            let kind = Kind::from_byte(kind).expect("is a kind");
-            let counted = matches!(kind, Kind::Joined | Kind::Left);
-            let envelope = Envelope {
-                kind,
-                place: (offset != 0).then_some(Place { epoch, offset }),
-                user: (user != 0).then_some(UserId(user)),
-                shown: (user != 0).then_some(UserId(!user)).filter(|shown| shown.0 != 0),
-                time: Micros(time),
-                sent: Micros(time / 2),
-                body: Bytes::from(body),
-                online: if counted { online } else { 0 },
-            };
-            let mut bytes = envelope.encode();
-            if counted {
-                bytes.extend_from_slice(online.to_string().as_bytes());
-            }
-            prop_assert_eq!(Payload::decode(&Bytes::from(bytes)), Ok(Payload::Envelope(envelope)));
-        }
-
-        #[test]
-        fn no_payload_panics(bytes: Vec<u8>) {
-            let _ = Payload::decode(&Bytes::from(bytes));
-        }
-    }
-}
+#[path = "envelope_tests.rs"]
+mod tests;

@@ -108,10 +108,10 @@ impl Entrance {
         let messages = seen.iter().map(AsRef::as_ref).collect();
         let state = State { messages, has_more: page.has_more, cursor: page.cursor, place: position.place() };
         let (first, stay) = match (venue, grant.topic) {
-            (Venue::Dm(thread), _) => (event::dm_state(thread, &state), None),
+            (Venue::Dm(thread), _) | (Venue::App, Topic::Dm(thread)) => (event::dm_state(thread, &state), None),
             // A direct conversation entered by its room's path: who is online is a matter of the presence socket.
             (Venue::Room(_), Topic::Dm(_)) => (event::room_state(&grant.room, &state, &[], 0), None),
-            (Venue::Room(_), _) => {
+            (Venue::Room(_) | Venue::App, _) => {
                 let joined = Envelope::passing(Kind::Joined, me.id, event::user_joined(&me)).encode();
                 let entered = self.presence.enter(grant.room.id, me.id, &joined).await?;
                 let sample: Vec<_> = entered.sample.into_iter().filter(|user| !grant.hidden.hides(*user)).collect();

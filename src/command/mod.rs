@@ -6,6 +6,7 @@ mod edit;
 mod enter;
 mod history;
 mod mention;
+mod notice;
 mod outlet;
 mod pin;
 mod react;
@@ -24,7 +25,7 @@ use crate::bus::Log;
 use crate::domain::{ConnectionId, Micros, Topic, UserId, Venue};
 use crate::presence::Typing;
 use crate::store::{Store, Writer};
-use crate::wire::{ClientCommand, Refusal, event};
+use crate::wire::{ClientCommand, Code, Refusal, event};
 
 /// What commands work with.
 pub struct Commands {
@@ -67,6 +68,7 @@ impl Commands {
                 Ok(Vec::new())
             }
             ClientCommand::ReadReceipt { message_id } => self.mark_read(&grant, message_id).await,
+            ClientCommand::Watch(_) | ClientCommand::Unwatch(_) => Err(Refusal::new(Code::WrongSocket)),
             ClientCommand::RequestHistory { cursor, limit } => self.history(&grant, cursor, limit).await,
             ClientCommand::EditMessage { message_id, content } => self.edit(actor, &grant, message_id, content).await,
             ClientCommand::DeleteMessage { message_id } => self.delete(actor, &grant, message_id).await,

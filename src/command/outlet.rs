@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::notice;
 use crate::access::Grant;
 use crate::bus::{Envelope, Kind, Log};
 use crate::domain::{Author, Message, Micros, Topic, UserId};
@@ -86,6 +87,7 @@ impl Outlet for BusOutlet {
     }
 
     async fn publish(&self, committed: Vec<Committed<Echo>>) {
+        let notices: Vec<_> = committed.iter().flat_map(notice::of_message).collect();
         let mut runs: Vec<(Topic, Place, Vec<Envelope>)> = Vec::new();
         for message in committed {
             let topic = message.draft.topic;
@@ -98,6 +100,7 @@ impl Outlet for BusOutlet {
         }
         let publishing = runs.iter().map(|(topic, first, events)| self.persist(*topic, *first, events));
         futures_util::future::join_all(publishing).await;
+        notice::tell(&self.log, &notices).await;
     }
 
     async fn void(&self, places: Vec<(Topic, Reserved, u32)>) {

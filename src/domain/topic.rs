@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use uuid::Uuid;
-
-use super::{RoomId, ThreadId};
+use super::{RoomId, ThreadId, UserId};
 
 /// What the path of a socket names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,6 +11,8 @@ pub enum Venue {
     Room(RoomId),
     /// A direct conversation, by its thread's id.
     Dm(ThreadId),
+    /// No place: the one socket of the whole app, for what concerns its user.
+    App,
 }
 
 impl From<RoomId> for Venue {
@@ -26,6 +26,7 @@ impl fmt::Display for Venue {
         match self {
             Self::Room(id) => write!(f, "room:{id}"),
             Self::Dm(id) => write!(f, "dm:{id}"),
+            Self::App => f.write_str("app"),
         }
     }
 }
@@ -39,16 +40,17 @@ pub enum Topic {
     Dm(ThreadId),
     /// The readers of one thread inside a room.
     Thread(ThreadId),
+    /// What concerns one user, on the user's own sockets.
+    User(UserId),
+    /// Whether one user is online, for those who watch.
+    Online(UserId),
 }
 
 impl Topic {
-    /// The id alone, whatever it is of.
+    /// Says whether events of this topic have a place in a log. What has none may be lost while Redis is away.
     #[must_use]
-    pub fn uuid(self) -> Uuid {
-        match self {
-            Self::Room(id) => id.0,
-            Self::Dm(id) | Self::Thread(id) => id.0,
-        }
+    pub fn is_logged(self) -> bool {
+        !matches!(self, Self::User(_) | Self::Online(_))
     }
 
     /// The kind as the word that keys, logs and metric labels use.
@@ -58,12 +60,19 @@ impl Topic {
             Self::Room(_) => "room",
             Self::Dm(_) => "dm",
             Self::Thread(_) => "thread",
+            Self::User(_) => "user",
+            Self::Online(_) => "online",
         }
     }
 }
 
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.kind(), self.uuid().as_hyphenated())
+        let kind = self.kind();
+        match self {
+            Self::Room(id) => write!(f, "{kind}:{id}"),
+            Self::Dm(id) | Self::Thread(id) => write!(f, "{kind}:{id}"),
+            Self::User(id) | Self::Online(id) => write!(f, "{kind}:{id}"),
+        }
     }
 }

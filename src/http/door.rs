@@ -14,7 +14,7 @@ use super::answer::{Answer, Refused};
 use super::path::SocketPath;
 use super::public::PublicSettings;
 use super::{credentials, forwarded, upgrade};
-use crate::access::admission::{Addresses, FromAddress, HandshakeRate};
+use crate::access::address::{Addresses, FromAddress, HandshakeRate};
 use crate::identity::Credentials;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;

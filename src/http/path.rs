@@ -14,12 +14,18 @@ pub enum SocketPath {
     Room(RoomId),
     /// `/ws/community/dm/<uuid>/`: a direct conversation, by its thread's id.
     Dm(ThreadId),
+    /// `/ws/community/presence/`: one socket for the whole app.
+    Presence,
 }
 
 impl SocketPath {
     /// Reads a path, with or without its last slash, the UUID in any case.
     pub(super) fn parse(path: &str) -> Option<Self> {
-        let (kind, id) = path.strip_prefix("/ws/community/")?.split_once('/')?;
+        let rest = path.strip_prefix("/ws/community/")?;
+        if matches!(rest, "presence" | "presence/") {
+            return Some(Self::Presence);
+        }
+        let (kind, id) = rest.split_once('/')?;
         let id = id.strip_suffix('/').unwrap_or(id);
         let id = Some(id).filter(|id| id.len() == HYPHENATED).and_then(|id| Uuid::try_parse(id).ok())?;
         match kind {
@@ -55,6 +61,13 @@ mod tests {
     }
 
     #[test]
+    fn the_presence_socket_has_no_id() {
+        for path in ["/ws/community/presence/", "/ws/community/presence"] {
+            assert_eq!(SocketPath::parse(path), Some(SocketPath::Presence));
+        }
+    }
+
+    #[test]
     fn any_other_path_is_nothing() {
         let simple = ID.replace('-', "");
         for path in [
@@ -63,7 +76,8 @@ mod tests {
             "/ws/community/room",
             "/ws/community/room/",
             "/ws/community/room//",
-            "/ws/community/presence/",
+            "/ws/community/presence//",
+            &format!("/ws/community/presence/{ID}/"),
             &format!("/ws/community/thread/{ID}/"),
             &format!("/ws/community/room/{ID}//"),
             &format!("/ws/community/room//{ID}/"),

@@ -12,10 +12,12 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
+use super::Watcher;
 use super::seat::{Delivery, Entry};
 use super::sequence::{Hole, Sequence};
+use super::watch::Version;
 use crate::bus::{Envelope, Foreign, Kind, Position};
-use crate::domain::{ConnectionId, Hidden, UserId};
+use crate::domain::{ConnectionId, Hidden, RoomId, Topic, UserId};
 use crate::socket::{Class, Frame, Outbox};
 use crate::telemetry::Metrics;
 use crate::wire::Close;
@@ -27,6 +29,11 @@ pub const CROWD: u64 = 200;
 #[derive(Default)]
 struct State {
     seats: Vec<Entry>,
+    /// Who gets numbers only.
+    watchers: Vec<Arc<Watcher>>,
+    /// The number that they know: of people online, or 1 for a user who is. The version rises with every announcement.
+    value: Option<u64>,
+    version: u64,
     /// Set once this was taken out of the hub, so that nobody joins what no event reaches.
     retired: bool,
     sequence: Sequence,
@@ -35,8 +42,23 @@ struct State {
     crowd_online: u64,
 }
 
+impl State {
+    fn is_empty(&self) -> bool {
+        self.seats.is_empty() && self.watchers.is_empty()
+    }
+
+    fn announce(&mut self, topic: Topic, value: u64) {
+        self.version += 1;
+        self.value = Some(value);
+        for watcher in &self.watchers {
+            watcher.note(topic, value);
+        }
+    }
+}
+
 /// A topic with seats on this instance.
 pub struct Gathering {
+    topic: Topic,
     state: Mutex<State>,
     subscribed: watch::Sender<bool>,
     outbox_limit: usize,
@@ -44,8 +66,8 @@ pub struct Gathering {
 }
 
 impl Gathering {
-    pub(super) fn new(outbox_limit: usize, metrics: Arc<Metrics>) -> Self {
-        Self { state: Mutex::default(), subscribed: watch::Sender::new(false), outbox_limit, metrics }
+    pub(super) fn new(topic: Topic, outbox_limit: usize, metrics: Arc<Metrics>) -> Self {
+        Self { topic, state: Mutex::default(), subscribed: watch::Sender::new(false), outbox_limit, metrics }
     }
 
     /// Resolves when the topic's channel is subscribed to.
@@ -63,13 +85,13 @@ impl Gathering {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.state.lock().seats.is_empty()
+        self.state.lock().is_empty()
     }
 
     /// Ends the gathering if nobody is in it; says whether it has ended.
     pub(super) fn retire_if_empty(&self) -> bool {
         let mut state = self.state.lock();
-        state.retired |= state.seats.is_empty();
+        state.retired |= state.is_empty();
         state.retired
     }
 
@@ -96,7 +118,45 @@ impl Gathering {
         if let Some(at) = state.seats.iter().position(|seat| seat.connection == connection) {
             state.seats.swap_remove(at);
         }
-        state.seats.is_empty()
+        state.is_empty()
+    }
+
+    /// Adds who gets numbers only; says no when the gathering has ended and another must be made.
+    pub(super) fn add_watcher(&self, watcher: &Arc<Watcher>) -> bool {
+        let mut state = self.state.lock();
+        if !state.retired {
+            state.watchers.push(Arc::clone(watcher));
+        }
+        !state.retired
+    }
+
+    /// Removes a watcher; says whether nobody is left.
+    pub(super) fn remove_watcher(&self, connection: ConnectionId) -> bool {
+        let mut state = self.state.lock();
+        state.watchers.retain(|watcher| watcher.connection != connection);
+        state.is_empty()
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        !self.state.lock().watchers.is_empty()
+    }
+
+    pub(super) fn version(&self) -> Version {
+        Version(self.state.lock().version)
+    }
+
+    /// Takes a number that was looked up since a version; returns the number that holds.
+    pub(super) fn settle(&self, version: Version, value: u64) -> u64 {
+        let mut state = self.state.lock();
+        match state.value {
+            Some(newer) if state.version != version.0 => newer,
+            known => {
+                if known != Some(value) {
+                    state.announce(self.topic, value);
+                }
+                value
+            }
+        }
     }
 
     /// Ends a seat's entering: sends it the first state, then what came since, then everything as it comes.
@@ -188,6 +248,18 @@ impl Gathering {
     }
 
     fn deliver_all(&self, state: &mut State, ready: Vec<Envelope>) {
+        for envelope in &ready {
+            match envelope.kind {
+                Kind::Joined | Kind::Left => state.announce(self.topic, envelope.online),
+                Kind::Online => state.announce(self.topic, 1),
+                Kind::Offline => state.announce(self.topic, 0),
+                Kind::Unread => {
+                    let room = uuid::Uuid::from_slice(&envelope.body).map(RoomId);
+                    state.watchers.iter().for_each(|watcher| watcher.note_unread(room.iter().copied()));
+                }
+                _ => {}
+            }
+        }
         let deliveries: Vec<_> = ready.into_iter().filter_map(|envelope| frame(state, envelope)).collect();
         if deliveries.is_empty() {
             return;
@@ -209,8 +281,8 @@ fn crowd_delivery(crowd: &BTreeMap<UserId, Option<Bytes>>, online: u64, hidden: 
 /// Frames an event for all seats; joins and leaves of a crowd are put aside for the next `presence_diff`.
 fn frame(state: &mut State, envelope: Envelope) -> Option<Delivery> {
     let class = match envelope.kind {
-        Kind::Void => return None,
-        Kind::Message | Kind::Change => Class::Message,
+        Kind::Void | Kind::Online | Kind::Offline | Kind::Unread => return None,
+        Kind::Message | Kind::Change | Kind::Notice => Class::Message,
         Kind::Joined | Kind::Left => {
             if let Some(user) = envelope.user.filter(|_| envelope.online > CROWD) {
                 let joined = envelope.kind == Kind::Joined;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::{Hub, LINGER};
+use crate::bus::Position;
 use crate::domain::Topic;
 use crate::lifecycle::Lifecycle;
 
@@ -63,7 +64,14 @@ async fn subscribe(hub: &Hub, topics: Vec<Topic>) {
         return;
     }
     // The place is read after the subscription is confirmed: what is published later arrives, what was before is state.
-    let positions = join_all(topics.iter().map(|topic| hub.bus.log().position(*topic))).await;
+    let positions = join_all(topics.iter().map(|topic| async {
+        if topic.is_logged() {
+            hub.bus.log().position(*topic).await
+        } else {
+            Ok(Position { epoch: 0, published: 0, time: None })
+        }
+    }))
+    .await;
     let mut failed = Vec::new();
     for (topic, position) in topics.into_iter().zip(positions) {
         match (position, hub.gathering(topic)) {

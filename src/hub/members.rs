@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
+use super::Watcher;
 use crate::domain::{ConnectionId, RoomId, Topic, UserId, Venue};
 use crate::socket::Outbox;
 
@@ -14,12 +15,14 @@ pub struct Member {
     pub user: UserId,
     /// What the path of its socket named.
     pub venue: Venue,
-    /// The room whose messages it reads.
-    pub room: RoomId,
+    /// The room whose messages it reads, if it is in one.
+    pub room: Option<RoomId>,
     pub topic: Topic,
     /// The session version the login was checked against; `None` when there was none.
     pub session_version: Option<i64>,
     pub outbox: Arc<Outbox>,
+    /// What it watches, if it is a presence socket.
+    pub watcher: Option<Arc<Watcher>>,
 }
 
 /// All members of this instance.

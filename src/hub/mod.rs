@@ -10,6 +10,8 @@ mod members;
 mod repair;
 mod seat;
 mod sequence;
+mod watch;
+mod watcher;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,8 @@ use tokio::sync::Notify;
 pub use gathering::CROWD;
 use gathering::Gathering;
 pub use members::{Member, Members};
+pub use watch::{Version, Watch};
+pub use watcher::{BEAT, Pulse, Watcher};
 
 use crate::bus::{Bus, Inbox, Subscriber};
 use crate::domain::{ConnectionId, Hidden, Topic, UserId};
@@ -36,6 +40,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Hub {
     topics: DashMap<Topic, Arc<Gathering>>,
     members: Members,
+    pulse: Arc<Pulse>,
     bus: Bus,
     subscriber: Subscriber,
     /// Topics whose interest may have changed since the reconciler looked.
@@ -63,6 +68,7 @@ impl Hub {
         let hub = Arc::new(Self {
             topics: DashMap::new(),
             members: Members::default(),
+            pulse: Arc::default(),
             bus,
             subscriber,
             changed: Mutex::default(),
@@ -92,13 +98,19 @@ impl Hub {
         outbox: &Arc<Outbox>,
         hidden: &Hidden,
     ) -> Seat {
+        let gathering = self.gather(topic, |gathering| gathering.add(connection, user, outbox, hidden));
+        Seat { hub: Arc::clone(self), gathering, topic, connection }
+    }
+
+    /// Finds or makes a topic's gathering and adds somebody to it.
+    fn gather(&self, topic: Topic, add: impl Fn(&Gathering) -> bool) -> Arc<Gathering> {
         let gathering = loop {
             let gathering = Arc::clone(&self.topics.entry(topic).or_insert_with(|| {
                 self.metrics.topics_open.inc();
-                Arc::new(Gathering::new(self.outbox_limit, Arc::clone(&self.metrics)))
+                Arc::new(Gathering::new(topic, self.outbox_limit, Arc::clone(&self.metrics)))
             }));
             // Fails only against a gathering that is being removed this very moment.
-            if gathering.add(connection, user, outbox, hidden) {
+            if add(&gathering) {
                 break gathering;
             }
             std::hint::spin_loop();
@@ -107,7 +119,7 @@ impl Hub {
         if !gathering.is_subscribed() {
             self.interest_changed(topic);
         }
-        Seat { hub: Arc::clone(self), gathering, topic, connection }
+        gathering
     }
 
     /// Changes whose events a seat is spared, from the next event on.
@@ -123,18 +135,26 @@ impl Hub {
         &self.members
     }
 
+    /// The presence sockets with something to send.
+    #[must_use]
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
     fn interest_changed(&self, topic: Topic) {
         self.changed.lock().push(topic);
         self.change.notify_one();
     }
 
     fn doubt(&self, topic: Topic) {
-        self.doubtful.lock().insert(topic);
-        self.doubt.notify_one();
+        if topic.is_logged() {
+            self.doubtful.lock().insert(topic);
+            self.doubt.notify_one();
+        }
     }
 
     fn doubt_all(&self) {
-        let topics: Vec<_> = self.topics.iter().map(|entry| *entry.key()).collect();
+        let topics: Vec<_> = self.topics.iter().map(|entry| *entry.key()).filter(|topic| topic.is_logged()).collect();
         self.doubtful.lock().extend(topics);
         self.doubt.notify_one();
     }

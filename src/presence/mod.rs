@@ -180,6 +180,14 @@ impl Presence {
         self.0.scripts.online(room).await.inspect_err(|_| self.0.count_failure())
     }
 
+    /// How many are online in each of the rooms, in one round trip.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time, or fails.
+    pub async fn counts(&self, rooms: &[RoomId]) -> Result<Vec<u64>, PresenceError> {
+        self.0.scripts.counts(rooms).await.inspect_err(|_| self.0.count_failure())
+    }
+
     /// Stops announcing leaves, those in their grace included: the clients return on another instance, which renews
     /// their presence, or their leases end.
     pub fn hand_over(&self) {

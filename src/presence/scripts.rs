@@ -104,6 +104,17 @@ impl Scripts {
         Ok((online, users(sample)))
     }
 
+    pub(super) async fn counts(&self, rooms: &[RoomId]) -> Result<Vec<u64>, PresenceError> {
+        if rooms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut all = redis::pipe();
+        for room in rooms {
+            all.zcard(keyspace::presence(room));
+        }
+        within(all.query_async(&mut self.connection.clone())).await
+    }
+
     async fn ask<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, PresenceError> {
         within(call.invoke_async(&mut self.connection.clone())).await
     }

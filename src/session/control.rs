@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Sessions, warden};
 use crate::bus::Control;
+use crate::domain::Topic;
 use crate::hub::Member;
 use crate::lifecycle::Lifecycle;
 use crate::wire::Close;
@@ -38,7 +39,10 @@ async fn follow(sessions: &Sessions, order: Control) {
         }
         Control::Kick { room, user } => {
             sessions.access.grants().forget(Some(room), Some(user));
-            let there = |member: &Member| member.room == room;
+            let there = |member: &Member| member.room == Some(room);
+            for watcher in members.of(user).iter().filter_map(|member| member.watcher.as_ref()) {
+                watcher.unwatch(&[Topic::Room(room)]);
+            }
             end(members.of(user).into_iter().filter(there), Close::FORBIDDEN);
         }
         Control::Refresh { room, user } => {
@@ -47,7 +51,8 @@ async fn follow(sessions: &Sessions, order: Control) {
                 Some(user) => members.of(user),
                 None => members.all(),
             };
-            let there = |member: &Member| room.is_none_or(|room| member.room == room);
+            let there = |member: &Member| room.is_none_or(|room| member.room == Some(room));
+            warden::check_watched(sessions, &concerned, room).await;
             warden::check(sessions, concerned.into_iter().filter(there).collect()).await;
         }
         Control::BlockChanged { users } => {
@@ -58,8 +63,10 @@ async fn follow(sessions: &Sessions, order: Control) {
         }
         Control::RoomChanged { room } => {
             sessions.access.grants().forget(Some(room), None);
-            let there = |member: &Member| member.room == room;
-            let present: Vec<_> = members.all().into_iter().filter(there).collect();
+            let there = |member: &Member| member.room == Some(room);
+            let all = members.all();
+            warden::check_watched(sessions, &all, Some(room)).await;
+            let present: Vec<_> = all.into_iter().filter(there).collect();
             warden::check(sessions, present.clone()).await;
             warden::tell_room(sessions, room, &present).await;
         }

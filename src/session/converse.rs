@@ -2,19 +2,43 @@
 
 use std::time::Instant;
 
+use super::app::Desk;
 use super::{Sessions, Tally};
 use crate::access::bucket::Bucket;
 use crate::command::{Actor, Replies};
-use crate::domain::Micros;
+use crate::domain::{ConnectionId, Micros};
 use crate::socket::{Class, Frame, Incoming, Outbox, Socket, TextMessage};
 use crate::wire::{ClientCommand, Close, Code, Refusal, event};
 
 /// How many frames in a row may be wrong before the connection ends.
 const MOST_WRONG: u32 = 20;
 
+/// Who a conversation is with.
+pub(super) enum Party<'a> {
+    /// Somebody in a room or a direct conversation.
+    Room(&'a mut Actor),
+    /// A presence socket.
+    App(&'a mut Desk),
+}
+
+impl Party<'_> {
+    fn connection(&self) -> ConnectionId {
+        match self {
+            Self::Room(actor) => actor.connection,
+            Self::App(desk) => desk.connection(),
+        }
+    }
+}
+
 impl Sessions {
     /// Takes frames until the connection ends.
-    pub(super) async fn converse(&self, actor: &mut Actor, socket: &mut Socket, outbox: &Outbox, tally: &mut Tally) {
+    pub(super) async fn converse(
+        &self,
+        party: &mut Party<'_>,
+        socket: &mut Socket,
+        outbox: &Outbox,
+        tally: &mut Tally,
+    ) {
         let mut bucket = Bucket::new(Instant::now());
         let (mut wrong_in_a_row, mut too_often) = (0, false);
         loop {
@@ -30,7 +54,7 @@ impl Sessions {
             let reply = match (bucket.take(&self.frames, Instant::now()), text) {
                 (Ok(()), Some(text)) => {
                     outbox.set_busy(true); // a drain waits until the answer is pushed
-                    socket.while_writing(self.answer(actor, text)).await
+                    socket.while_writing(self.answer(party, text)).await
                 }
                 (Ok(()), None) => continue,
                 (Err(wait), _) => {
@@ -49,7 +73,7 @@ impl Sessions {
                 Err(refusal) => {
                     if refusal.code.is_protocol_error() && tally.refused == 0 {
                         // The first of a session; the summary at its end says how many followed.
-                        tracing::info!(connection = %actor.connection, code = refusal.code.as_str(), "a wrong frame");
+                        tracing::info!(connection = %party.connection(), code = refusal.code.as_str(), "a wrong frame");
                     }
                     tally.refused += 1;
                     wrong_in_a_row = if refusal.code.is_protocol_error() { wrong_in_a_row + 1 } else { 0 };
@@ -64,7 +88,7 @@ impl Sessions {
     }
 
     /// Decode, check, run.
-    async fn answer(&self, actor: &mut Actor, mut text: TextMessage) -> Result<Replies, Refusal> {
+    async fn answer(&self, party: &mut Party<'_>, mut text: TextMessage) -> Result<Replies, Refusal> {
         let started = Instant::now();
         let decoded = ClientCommand::decode(text.as_bytes_mut());
         drop(text);
@@ -72,7 +96,10 @@ impl Sessions {
         let result = match decoded {
             // A ping is answered in every state, whatever else is down.
             Ok(ClientCommand::Ping) => Ok(vec![event::pong(Micros::now())]),
-            Ok(command) => self.check_and_run(actor, command).await,
+            Ok(command) => match party {
+                Party::Room(actor) => self.check_and_run(actor, command).await,
+                Party::App(desk) => self.run_app(desk, command).await,
+            },
             Err(refusal) => {
                 self.metrics.protocol_errors_total.with_label_values(&[refusal.code.as_str()]).inc();
                 Err(refusal)

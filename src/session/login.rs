@@ -29,8 +29,20 @@ impl Sessions {
                 return Err(Close::TRY_LATER);
             }
         };
-        let grant = self.access.grants().look_up(venue, identity.user).await.map_err(|denied| closes(&denied))?;
+        let grant = match venue {
+            Venue::App => {
+                self.check_account(identity.user).await?;
+                None
+            }
+            _ => Some(self.access.grants().look_up(venue, identity.user).await.map_err(|denied| closes(&denied))?),
+        };
         Ok(Guest { identity, grant, _admitted: admitted })
+    }
+
+    /// No room, no rights: but an account in order.
+    async fn check_account(&self, user: UserId) -> Result<(), Close> {
+        let account = self.commands.store.account(user).await.map_err(|error| closes(&Denied::Unavailable(error)))?;
+        account.filter(|account| account.is_active).map(|_| ()).ok_or(Close::NOT_AUTHENTICATED)
     }
 
     async fn identify(&self, credentials: Credentials) -> Result<Identity, Close> {

@@ -4,11 +4,13 @@
 //! What it holds is given back by guards, on every path, a panic included. The features are elsewhere: in `access`,
 //! `command` and `hub`.
 
+mod app;
 mod control;
 mod converse;
 mod drain;
 mod guards;
 mod login;
+mod pulse;
 mod warden;
 
 use std::sync::Arc;
@@ -20,7 +22,10 @@ use tokio_util::task::TaskTracker;
 
 pub use control::obey;
 pub use drain::drain;
+pub use pulse::{beat, compare};
 pub use warden::watch;
+
+use converse::Party;
 
 use crate::access::admission::{Admission, Admitted};
 use crate::access::bucket::Rate;
@@ -66,7 +71,8 @@ pub struct Visitor {
 /// Somebody who was let in.
 struct Guest {
     identity: Identity,
-    grant: Arc<Grant>,
+    /// Set where the socket is one of a room or a conversation.
+    grant: Option<Arc<Grant>>,
     _admitted: Admitted,
 }
 
@@ -89,7 +95,10 @@ impl Sessions {
         let user = match socket.while_writing(self.let_in(connection, venue, visitor.credentials, &outbox)).await {
             Ok(guest) => {
                 let user = guest.identity.user;
-                self.stay(connection, venue, guest, &mut socket, &outbox, &mut tally).await;
+                match guest.grant.clone() {
+                    Some(grant) => self.stay(connection, venue, guest, grant, &mut socket, &outbox, &mut tally).await,
+                    None => self.stay_in_app(connection, guest, &mut socket, &outbox, &mut tally).await,
+                }
                 Some(user)
             }
             Err(close) => {
@@ -103,16 +112,18 @@ impl Sessions {
     }
 
     /// The seat, the state, and one command after the other.
+    #[expect(clippy::too_many_arguments, reason = "the connection in its parts, each borrowed by itself")]
     async fn stay(
         &self,
         connection: ConnectionId,
         venue: Venue,
         guest: Guest,
+        grant: Arc<Grant>,
         socket: &mut Socket,
         outbox: &Arc<Outbox>,
         tally: &mut Tally,
     ) {
-        let (topic, room, user) = (guest.grant.topic, guest.grant.room.id, guest.identity.user);
+        let (topic, room, user) = (grant.topic, grant.room.id, guest.identity.user);
         let _open = guards::OpenSession::count(&self.metrics, topic);
         let _member = self.hub.members().add(
             &self.hub,
@@ -120,10 +131,11 @@ impl Sessions {
                 connection,
                 user,
                 venue,
-                room,
+                room: Some(room),
                 topic,
                 session_version: guest.identity.session_version,
                 outbox: Arc::clone(outbox),
+                watcher: None,
             },
         );
         if self.open.is_closed() {
@@ -131,10 +143,10 @@ impl Sessions {
             outbox.close(Close::GOING_AWAY);
             return;
         }
-        let seat = self.hub.join(topic, connection, user, outbox, &guest.grant.hidden);
+        let seat = self.hub.join(topic, connection, user, outbox, &grant.hidden);
         let entering = async {
             seat.subscribed().await;
-            self.entrance.enter(venue, &guest.grant).await
+            self.entrance.enter(venue, &grant).await
         };
         let opening = match socket.while_writing(tokio::time::timeout(ENTER_DEADLINE, entering)).await {
             Ok(Ok(opening)) => opening,
@@ -154,9 +166,9 @@ impl Sessions {
         seat.go_live(opening.after, &first);
 
         let mut actor = Actor { connection, user, venue, topic, keyboard: Keyboard::default() };
-        self.converse(&mut actor, socket, outbox, tally).await;
+        self.converse(&mut Party::Room(&mut actor), socket, outbox, tally).await;
         drop(seat);
-        self.commands.leave(&mut actor, &guest.grant).await;
+        self.commands.leave(&mut actor, &grant).await;
     }
 
     fn summarise(

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Sessions;
 use super::login::closes;
-use crate::access::Grant;
-use crate::domain::{Micros, RoomId, UserId, Venue};
+use crate::access::{Denied, Grant};
+use crate::domain::{Micros, RoomId, Topic, UserId, Venue};
 use crate::hub::Member;
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Class, Frame};
@@ -51,11 +51,34 @@ pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
         for (member, admission) in batch.iter().zip(admissions) {
             match Grant::judge(admission, now) {
                 Ok(grant) => sessions.hub.hide(member.topic, member.connection, &grant.hidden),
+                // A presence socket is in no room; the account is in order.
+                Err(Denied::NotFound) if member.venue == Venue::App => {}
                 Err(denied) => {
-                    sessions.access.grants().forget(Some(member.room), Some(member.user));
+                    sessions.access.grants().forget(member.room, Some(member.user));
                     member.outbox.close(closes(&denied));
                 }
             }
+        }
+    }
+}
+
+/// Looks up the rights of presence sockets in rooms that they watch, all or one, and ends the watching where there are
+/// none any more.
+pub(super) async fn check_watched(sessions: &Sessions, members: &[Member], only: Option<RoomId>) {
+    for member in members {
+        let Some(watcher) = &member.watcher else { continue };
+        let rooms: Vec<_> = watcher
+            .watched()
+            .into_iter()
+            .filter_map(|topic| if let Topic::Room(room) = topic { Some(room) } else { None })
+            .filter(|room| only.is_none_or(|only| only == *room))
+            .collect();
+        match sessions.readable(member.user, &rooms).await {
+            Ok(readable) => {
+                let lost = rooms.into_iter().filter(|room| !readable.contains(room)).map(Topic::Room);
+                watcher.unwatch(&lost.collect::<Vec<_>>());
+            }
+            Err(error) => tracing::warn!(%error, "rights could not be looked up again"),
         }
     }
 }

@@ -75,6 +75,7 @@ impl Store {
             let (room, thread): (Option<Uuid>, Option<Uuid>) = match venue {
                 Venue::Room(RoomId(id)) => (Some(*id), None),
                 Venue::Dm(ThreadId(id)) => (None, Some(*id)),
+                Venue::App => (None, None), // of the user alone
             };
             rooms.push(room);
             threads.push(thread);

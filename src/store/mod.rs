@@ -4,6 +4,7 @@
 //! room. The store never creates or alters a table: Django's migrations do.
 
 mod account;
+mod app;
 mod change;
 mod error;
 mod flight;
@@ -24,6 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 pub use account::{Admission, DirectConversation};
+pub use app::{Overview, Unread};
 pub use change::{Change, ChangeError, Changed, Effect, Target};
 pub use error::{Refusal, StoreError};
 pub use history::Page;

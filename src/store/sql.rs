@@ -3,6 +3,7 @@
 //! Rules: columns are named, never `*`; each list is bounded by a LIMIT or by the number of its keys; a page's columns
 //! stand in one order ([`MESSAGE`]), which `row` reads by position.
 
+pub(super) mod app;
 pub(super) mod change;
 
 use std::sync::Arc;
@@ -20,6 +21,9 @@ pub(super) struct Sql {
     pub write: Arc<str>,
     pub outcome: Arc<str>,
     pub present: Arc<str>,
+    pub overview: Arc<str>,
+    pub unread: Arc<str>,
+    pub blocked: Arc<str>,
     pub sent_at: Arc<str>,
     pub named: Arc<str>,
     pub edit: Arc<str>,
@@ -54,6 +58,9 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("write", sql.write),
         ("outcome", sql.outcome),
         ("present", sql.present),
+        ("overview", sql.overview),
+        ("unread", sql.unread),
+        ("blocked", sql.blocked),
         ("sent_at", sql.sent_at),
         ("named", sql.named),
         ("edit", sql.edit),
@@ -136,6 +143,9 @@ impl Sql {
             write: write(user_table).into(),
             outcome: "SELECT pg_xact_status($1::text::xid8)".into(),
             present: "SELECT count(*) FROM community_message WHERE id = ANY($1)".into(),
+            overview: app::overview().into(),
+            unread: app::unread().into(),
+            blocked: app::BLOCKED.into(),
             sent_at: "SELECT created_at FROM community_message WHERE id = $1 AND author_id = $2".into(),
             named: format!(
                 "SELECT u.id, u.username FROM \"{user_table}\" u WHERE u.username = ANY($1) AND u.is_active"

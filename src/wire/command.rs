@@ -3,12 +3,16 @@
 //! The text has arrived whole and is UTF-8. Unknown fields are ignored, unknown types refused by name, and nothing here
 //! ends a connection.
 
+mod watch;
+
 use std::cell::RefCell;
 
 use serde_json::value::RawValue;
 use simd_json::prelude::*;
 use simd_json::{BorrowedValue, Buffers};
 use uuid::Uuid;
+
+pub use watch::{MAX_WATCHED, Watched};
 
 use super::{Code, Refusal};
 use crate::domain::{Emoji, MessageId};
@@ -57,6 +61,8 @@ pub enum ClientCommand {
         emoji: Emoji,
         added: bool,
     },
+    Watch(Watched),
+    Unwatch(Watched),
 }
 
 /// A message that a client wants to post; the text is trimmed and has 1 to 4000 characters.
@@ -97,6 +103,8 @@ impl ClientCommand {
             Self::PinMessage { pinned: false, .. } => "unpin_message",
             Self::React { added: true, .. } => "add_reaction",
             Self::React { added: false, .. } => "remove_reaction",
+            Self::Watch(_) => "watch",
+            Self::Unwatch(_) => "unwatch",
         }
     }
 
@@ -167,6 +175,8 @@ fn from_value(value: &BorrowedValue<'_>) -> Result<ClientCommand, Refusal> {
         "unpin_message" => pin(&fields, false).map_err(to("unpin_message")),
         "add_reaction" => react(&fields, true).map_err(to("add_reaction")),
         "remove_reaction" => react(&fields, false).map_err(to("remove_reaction")),
+        "watch" => fields.watched().map(ClientCommand::Watch).map_err(to("watch")),
+        "unwatch" => fields.watched().map(ClientCommand::Unwatch).map_err(to("unwatch")),
         other => Err(Refusal::unknown_type(other)),
     }
 }

@@ -24,6 +24,8 @@ pub enum Code {
     LinksNotAllowed,
     AttachmentsNotAllowed,
     SlowMode,
+    WrongSocket,
+    TooManyWatched,
     MessageNotFound,
     NotAllowed,
     InvalidEmoji,
@@ -53,6 +55,8 @@ impl Code {
             Self::LinksNotAllowed => "links_not_allowed",
             Self::AttachmentsNotAllowed => "attachments_not_allowed",
             Self::SlowMode => "slow_mode",
+            Self::WrongSocket => "wrong_socket",
+            Self::TooManyWatched => "too_many_watched",
             Self::MessageNotFound => "message_not_found",
             Self::NotAllowed => "not_allowed",
             Self::InvalidEmoji => "invalid_emoji",
@@ -71,7 +75,10 @@ impl Code {
             Self::RoomNotFound => "Room not found",
             Self::CannotSend | Self::Archived => "You cannot send messages in this room",
             Self::AuthenticationRequired => "Authentication required",
-            Self::InvalidFrame | Self::InvalidAttachments | Self::UnknownCursor => "Failed to process message",
+            Self::InvalidFrame | Self::InvalidAttachments | Self::UnknownCursor | Self::WrongSocket => {
+                "Failed to process message"
+            }
+            Self::TooManyWatched => "You cannot watch so many at once",
             // The same text whoever blocked, so that nobody learns it.
             Self::Blocked => "You cannot send messages to this user",
             Self::NotAdmitted => "This user does not accept messages from you",

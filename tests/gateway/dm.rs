@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::support::{RoomSpec, Stack, TestRoom, TestUser};
 
 /// A conversation between users, as Django makes one: the thread, its room, a participant and a membership each.
-async fn conversation(stack: &Stack, users: &[&TestUser]) -> (Uuid, TestRoom) {
+pub async fn conversation(stack: &Stack, users: &[&TestUser]) -> (Uuid, TestRoom) {
     let spec = RoomSpec { room_type: "dm", visibility: "unlisted", ..RoomSpec::default() };
     let room = stack.room(spec).await;
     let thread = Uuid::new_v4();
@@ -35,11 +35,11 @@ async fn conversation(stack: &Stack, users: &[&TestUser]) -> (Uuid, TestRoom) {
     (thread, room)
 }
 
-fn path(thread: Uuid) -> String {
+pub fn path(thread: Uuid) -> String {
     format!("/ws/community/dm/{thread}/")
 }
 
-async fn block(stack: &Stack, blocker: &TestUser, blocked: &TestUser) {
+pub async fn block(stack: &Stack, blocker: &TestUser, blocked: &TestUser) {
     sqlx::query("INSERT INTO community_userblock (id, created_at, blocker_id, blocked_id) VALUES ($1, now(), $2, $3)")
         .bind(Uuid::new_v4())
         .bind(blocker.id)

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod app_notices;
+mod app_presence;
+mod app_stage;
 mod blocks;
 mod changes;
 mod chaos;
@@ -36,6 +39,7 @@ mod presence_heals;
 mod presence_rooms;
 mod presence_stage;
 mod presence_tabs;
+mod protocol_table;
 mod quota_admission;
 mod quota_windows;
 mod rights;

@@ -86,7 +86,9 @@ async fn who_comes_in_the_middle_sees_every_message_once() {
 
     let talking = senders.iter_mut().map(|client| async move {
         for n in 0..EACH {
-            client.send(json!({"type": "send_message", "content": format!("message {n}"), "client_id": "c"})).await;
+            client
+                .send(json!({"type": "send_message", "content": format!("message {n}"), "client_id": format!("c{n}")}))
+                .await;
             client.wait_for("message_ack").await;
         }
     });

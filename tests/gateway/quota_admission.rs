@@ -28,8 +28,10 @@ impl Instance {
     async fn start(server: &RedisServer, name: &str, connections: u32, connects: u32, lease: Duration) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let bus = Bus::connect(&server.url(3), Arc::clone(&metrics)).await.unwrap();
-        let (name, limits) = (InstanceName::new(name), Limits { connections, connects, lease });
-        let admission = Admission::new(bus.connection(), name, limits, Arc::clone(&metrics));
+        let limits = Limits { connections, connects, lease, grace: Duration::ZERO };
+        let name = InstanceName::new(name);
+        let announcement = |_, _| b"not looked into".to_vec();
+        let admission = Admission::new(bus.connection(), name, limits, Arc::clone(&metrics), announcement);
         let lifecycle = Lifecycle::new();
         admission.start(&lifecycle);
         Self { admission, lifecycle, metrics }
@@ -141,7 +143,7 @@ async fn after_a_flush_open_sockets_are_counted_again() {
 }
 
 #[tokio::test]
-async fn without_redis_nobody_is_admitted_and_the_limits_off_ask_nobody() {
+async fn without_redis_nobody_is_admitted_unless_the_limits_are_off() {
     let server = RedisServer::start().await;
     let one = Instance::start(&server, "one", 1, 0, LEASE).await;
     let off = Instance::start(&server, "off", 0, 0, LEASE).await;

@@ -2,6 +2,7 @@
 //!
 //! Field names and shapes are those of the existing Django consumers; what is added is additive.
 
+mod app;
 mod change;
 mod message;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use app::{mention, presence_state, presence_update, unread};
 pub use change::{message_deleted, message_edited, message_pinned, reaction_updated};
 use message::{MessageJson, Text};
 

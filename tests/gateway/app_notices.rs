@@ -1,0 +1,85 @@
+//! What arrives on the presence socket about its user: unread messages, and what Django publishes.
+
+use serde_json::{Value, json};
+
+use crate::app_stage::open;
+use crate::dm::{conversation, path};
+use crate::support::{RoomSpec, Stack, TestClient};
+
+/// Waits until the last word about a conversation, or a room, is this number.
+async fn unread_becomes(client: &mut TestClient, kind: &str, id: uuid::Uuid, count: u64) {
+    let id = id.to_string();
+    let said = |event: &Value| event["event"] == "unread" && event[kind][&id] == count;
+    client.wait_until("the unread messages to be so many", said).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_message_and_a_receipt_change_what_is_unread_on_another_instance() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let (ada, grace, eve) = (stack.user("ada").await, stack.user("grace").await, stack.user("eve").await);
+    let (thread, room) = conversation(&stack, &[&ada, &grace, &eve]).await;
+    let (mut hers, _, unread) = open(&stack, &one, &grace).await;
+    assert_eq!(unread, json!({"event": "unread", "rooms": {}, "threads": {}}));
+    let (mut own, ..) = open(&stack, &one, &ada).await;
+
+    let mut author = two.dial(&path(thread)).token(&stack.token(&ada).await).connect().await;
+    author.expect_event("dm_state").await;
+    let mut last = Value::Null;
+    for text in ["one", "two", "three"] {
+        author.send(json!({"type": "send_message", "content": text})).await;
+        last = author.wait_for("new_message").await;
+    }
+    unread_becomes(&mut hers, "threads", thread, 3).await;
+
+    let mut tab = two.dial(&room.path()).token(&stack.token(&grace).await).connect().await;
+    tab.expect_event("room_state").await;
+    tab.send(json!({"type": "read_receipt", "message_id": last["message"]["id"]})).await;
+    unread_becomes(&mut hers, "threads", thread, 0).await;
+
+    let forum = stack.room(RoomSpec::default()).await;
+    stack.member(&forum, &grace, "member").await;
+    let posts = stack.messages(&forum, &ada, 3).await;
+    crate::app_stage::has_read(&stack, &grace, 3600.0).await;
+    let mut reader = two.enter(&forum, &grace).await;
+    reader.send(json!({"type": "read_receipt", "message_id": posts[0]})).await;
+    unread_becomes(&mut hers, "rooms", forum.id, 2).await;
+    let told = own.seen().iter().filter(|text| text.contains("\"event\":\"unread\"")).count();
+    own.expect_silence().await;
+    assert_eq!(told, 1, "one's own messages are not unread, and others' receipts are theirs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_django_publishes_for_a_user_arrives_as_it_is() {
+    let stack = Stack::start().await;
+    let gateway = stack.gateway().start().await;
+    let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let (mut hers, ..) = open(&stack, &gateway, &ada).await;
+    let (mut other, ..) = open(&stack, &gateway, &grace).await;
+    let verdict = json!({"event": "moderation", "messageId": null, "action": "removed", "reason": "spam"});
+    let mut redis = stack.redis().await;
+    let channel = format!("community:user:{}", ada.id);
+    redis::cmd("PUBLISH").arg(channel).arg(verdict.to_string()).exec_async(&mut redis).await.unwrap();
+    assert_eq!(hers.wait_for("moderation").await, verdict);
+    let marker = json!({"event": "marker"}).to_string();
+    let channel = format!("community:user:{}", grace.id);
+    redis::cmd("PUBLISH").arg(channel).arg(marker).exec_async(&mut redis).await.unwrap();
+    let before = other.events_until("marker").await;
+    assert!(before.iter().all(|event| event["event"] != "moderation"), "{before:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_mentioned_is_told_wherever() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let room = stack.room(RoomSpec::default()).await;
+    let (mut hers, ..) = open(&stack, &one, &grace).await;
+    let mut author = two.enter(&room, &ada).await;
+    author.send(json!({"type": "send_message", "content": "look, @grace and @ada"})).await;
+    let message = author.wait_for("new_message").await;
+    let mention = hers.wait_for("mention").await;
+    assert_eq!(mention["roomId"], room.id.to_string());
+    assert_eq!(mention["messageId"], message["message"]["id"]);
+    assert_eq!(mention["author"], message["message"]["author"]);
+}
