@@ -97,7 +97,7 @@ impl Sessions {
             seat.subscribed().await;
             self.enter_app(&desk).await
         };
-        let overview = match socket.while_writing(tokio::time::timeout(ENTER_DEADLINE, entering)).await {
+        let overview = match socket.while_writing(Box::pin(tokio::time::timeout(ENTER_DEADLINE, entering))).await {
             Ok(Ok(overview)) => overview,
             failed => {
                 let error = failed.ok().and_then(Result::err).unwrap_or(AppError::Late);
@@ -106,8 +106,8 @@ impl Sessions {
                 return;
             }
         };
-        let waiting = event::unread(&some(overview.rooms), &some(overview.threads));
-        seat.go_live(Place { epoch: 0, offset: 0 }, &[Frame::text(&waiting)]);
+        let waiting = Frame::text(&event::unread(&some(overview.rooms), &some(overview.threads)));
+        seat.go_live(Place { epoch: 0, offset: 0 }, &[waiting]);
         self.converse(&mut Party::App(&mut desk), socket, outbox, tally).await;
     }
 

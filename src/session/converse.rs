@@ -54,7 +54,7 @@ impl Sessions {
             let reply = match (bucket.take(&self.frames, Instant::now()), text) {
                 (Ok(()), Some(text)) => {
                     outbox.set_busy(true); // a drain waits until the answer is pushed
-                    socket.while_writing(self.answer(party, text)).await
+                    socket.while_writing(Box::pin(self.answer(party, text))).await
                 }
                 (Ok(()), None) => continue,
                 (Err(wait), _) => {

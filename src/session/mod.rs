@@ -92,7 +92,10 @@ impl Sessions {
         self.heartbeat.register(&outbox);
         let mut tally = Tally::default();
         let venue = visitor.venue;
-        let user = match socket.while_writing(self.let_in(connection, venue, visitor.credentials, &outbox)).await {
+        // What is long and soon over (here, on entering, and for each command) is boxed: the task of a connection keeps
+        // room for the largest thing it ever awaits, for as long as it lives.
+        let letting_in = Box::pin(self.let_in(connection, venue, visitor.credentials, &outbox));
+        let user = match socket.while_writing(letting_in).await {
             Ok(guest) => {
                 let user = guest.identity.user;
                 match guest.grant.clone() {
@@ -148,7 +151,7 @@ impl Sessions {
             seat.subscribed().await;
             self.entrance.enter(venue, &grant).await
         };
-        let opening = match socket.while_writing(tokio::time::timeout(ENTER_DEADLINE, entering)).await {
+        let opening = match socket.while_writing(Box::pin(tokio::time::timeout(ENTER_DEADLINE, entering))).await {
             Ok(Ok(opening)) => opening,
             Ok(Err(error)) => {
                 tracing::warn!(%topic, %error, "a room could not be entered");
@@ -162,13 +165,14 @@ impl Sessions {
             }
         };
         let _present = opening.stay;
-        let first: Vec<_> = opening.events.iter().map(|event| Frame::text(event)).collect();
+        let first: Vec<_> = opening.events.into_iter().map(|event| Frame::text(&event)).collect();
         seat.go_live(opening.after, &first);
+        drop(first); // a state is kilobytes, and a session lasts for hours
 
         let mut actor = Actor { connection, user, venue, topic, keyboard: Keyboard::default() };
         self.converse(&mut Party::Room(&mut actor), socket, outbox, tally).await;
         drop(seat);
-        self.commands.leave(&mut actor, &grant).await;
+        Box::pin(self.commands.leave(&mut actor, &grant)).await;
     }
 
     fn summarise(

@@ -10,8 +10,9 @@ fn say(client_id: &str) -> Value {
 
 /// Sends and says whether it was acknowledged; otherwise the refusal.
 async fn try_send(client: &mut TestClient) -> Result<(), Value> {
-    client.send(say("mine")).await;
-    let answer = client.wait_until("an answer", |event| event["clientId"] == "mine" && event["event"] != "new_message");
+    let mine = uuid::Uuid::new_v4().to_string();
+    client.send(say(&mine)).await;
+    let answer = client.wait_until("an answer", |event| event["clientId"] == mine && event["event"] != "new_message");
     match answer.await {
         event if event["event"] == "message_ack" => Ok(()),
         event => Err(event),
@@ -51,7 +52,7 @@ async fn the_eleventh_send_of_a_minute_is_refused_on_every_instance() {
         assert_eq!(
             refusal,
             json!({"event": "error", "message": "Rate limit exceeded. Please slow down.", "code": "rate_limited",
-                   "retryAfter": wait, "clientId": "mine", "requestType": "send_message"})
+                   "retryAfter": wait, "clientId": refusal["clientId"], "requestType": "send_message"})
         );
     }
     assert_eq!(stored(&stack).await, 10);

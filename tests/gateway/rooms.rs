@@ -325,7 +325,7 @@ async fn nobody_writes_in_an_archived_room() {
     ada.send(say("anybody?")).await;
     assert_eq!(ada.wait_for("error").await["message"], "You cannot send messages in this room");
     ada.send(json!({"type": "request_history"})).await;
-    assert_eq!(ada.expect_event("message_history").await["messages"].as_array().unwrap().len(), 1);
+    assert_eq!(ada.wait_for("message_history").await["messages"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
