@@ -78,7 +78,8 @@ impl Door {
     /// A request that gets a whole answer, after which the connection is closed.
     pub async fn refusal(&self, request: &str) -> Answer {
         let (mut client, mut answer) = self.ask(request).await;
-        answer.body.push_str(&client.rest().await);
+        let closed = timeout(GUARD, client.0.read_to_string(&mut answer.body)).await;
+        closed.unwrap_or_else(|_| panic!("not closed after {answer:?} to {request:?}")).unwrap();
         answer
     }
 
