@@ -181,6 +181,7 @@ mod tests {
             slow_mode_seconds: 0,
             min_trust_to_join: 0,
             min_trust_to_post: 0,
+            auto_thread: false,
         };
         Admission {
             account: Some(Account { person, is_active: true, tier: String::new(), date_joined: Micros(0) }),

@@ -22,7 +22,7 @@ use quota::{Quota, QuotaError, Ticket, Window};
 use crate::domain::{Micros, RoomId, Trust, UserId, Venue};
 use crate::keyspace;
 use crate::store::Store;
-use crate::wire::command::SendMessage;
+use crate::wire::command::{SendMessage, ThreadCommand};
 use crate::wire::{ClientCommand, Code, Refusal};
 
 /// When a client may try again what a dependency could not do.
@@ -122,6 +122,7 @@ impl Access {
                 }
                 Vec::new()
             }
+            ClientCommand::Thread(command) => self.check_thread(&grant, command).await?,
             ClientCommand::Ping
             | ClientCommand::Typing { .. }
             | ClientCommand::ReadReceipt { .. }
@@ -195,6 +196,26 @@ impl Access {
                 Err(refusal)
             }
         }
+    }
+
+    /// Conversations have no threads; a new one is written, and counts as a message; moderators lock.
+    async fn check_thread(&self, grant: &Grant, command: &ThreadCommand) -> Result<Vec<Ticket>, Refusal> {
+        match command {
+            ThreadCommand::Close(_) => {}
+            _ if grant.dm.is_some() => return Err(Refusal::new(Code::NotAllowed)),
+            ThreadCommand::Open(_) => {}
+            ThreadCommand::Lock { .. } => {
+                check_open(grant)?;
+                if !grant.moderates {
+                    return Err(Refusal::new(Code::NotAllowed));
+                }
+            }
+            ThreadCommand::Create { title, .. } => {
+                check_text(grant, title.as_deref().unwrap_or_default())?;
+                return Ok(vec![self.take_send(grant.person.id).await?]);
+            }
+        }
+        Ok(Vec::new())
     }
 
     async fn check_reaction(&self, grant: &Grant) -> Result<Ticket, Refusal> {

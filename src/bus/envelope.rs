@@ -42,6 +42,8 @@ pub enum Kind {
     Void = 5,
     /// Any other change of what is in the room: logged, delivered by offset, never dropped.
     Change = 6,
+    /// How many messages a thread has: told in its room, the latest of a thread is enough.
+    Thread = 7,
     /// A user's first socket, anywhere. No body.
     Online = 16,
     /// A user's last socket is gone. No body.
@@ -61,6 +63,7 @@ impl Kind {
             4 => Self::Typing,
             5 => Self::Void,
             6 => Self::Change,
+            7 => Self::Thread,
             16 => Self::Online,
             17 => Self::Offline,
             18 => Self::Notice,
@@ -79,6 +82,7 @@ impl Kind {
             Self::Typing => "typing",
             Self::Void => "void",
             Self::Change => "change",
+            Self::Thread => "thread",
             Self::Online => "online",
             Self::Offline => "offline",
             Self::Notice => "notice",

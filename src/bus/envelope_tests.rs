@@ -44,7 +44,7 @@ fn malformed_payloads_are_named() {
 proptest! {
     #[test]
     fn envelopes_survive_the_journey(
-        kind in prop_oneof![1_u8..=6, 16_u8..=19], epoch: u64, offset: u64, user: i64, time: i64, body: Vec<u8>, online: u64,
+        kind in prop_oneof![1_u8..=7, 16_u8..=19], epoch: u64, offset: u64, user: i64, time: i64, body: Vec<u8>, online: u64,
     ) {
         let kind = Kind::from_byte(kind).expect("is a kind");
         let counted = matches!(kind, Kind::Joined | Kind::Left);

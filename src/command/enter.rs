@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError};
 use crate::wire::event::{self, Place, State};
 
 /// How many messages the first state holds.
-const STATE_MESSAGES: u32 = 50;
+pub(super) const STATE_MESSAGES: u32 = 50;
 /// A message of ours this young that is not published yet will come as an event.
 const IN_FLIGHT: Duration = Duration::from_secs(10);
 /// How long a person's name is believed.
@@ -132,7 +132,7 @@ impl Entrance {
 ///
 /// Within a room, order of commit, of time and of offset are one, so that those are the ones of ours later than the
 /// newest published. Django's messages have no offset and stay; so does everything that is too old to be in flight.
-fn settled(messages: &[Message], position: Position, now: Micros) -> Vec<&Message> {
+pub(super) fn settled(messages: &[Message], position: Position, now: Micros) -> Vec<&Message> {
     let oldest = Micros(now.0 - i64::try_from(IN_FLIGHT.as_micros()).unwrap_or(i64::MAX));
     let in_flight = |message: &&Message| {
         let unpublished = position.time.is_none_or(|published| message.created_at > published);

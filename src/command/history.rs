@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Commands, Replies};
 use crate::access::Grant;
-use crate::domain::MessageId;
+use crate::domain::{MessageId, ThreadId};
 use crate::store::StoreError;
 use crate::wire::{Code, Refusal, event};
 
@@ -13,12 +13,20 @@ impl Commands {
     pub(super) async fn history(
         &self,
         grant: &Grant,
+        thread: Option<ThreadId>,
         before: Option<MessageId>,
         limit: u16,
     ) -> Result<Replies, Refusal> {
-        let page = match before {
-            Some(before) => self.store.history(grant.room.id, before, u32::from(limit)).await.map(Arc::new),
-            None => self.store.latest(grant.room.id, u32::from(limit)).await,
+        let (room, most) = (grant.room.id, u32::from(limit));
+        let page = match (thread, before) {
+            (Some(thread), Some(before)) => self.store.history_in(room, thread, before, most).await.map(Arc::new),
+            (Some(thread), None) => match self.store.latest_in(room, thread, most).await {
+                Ok(None) => return Err(Refusal::new(Code::ThreadNotFound)),
+                Ok(Some(page)) => Ok(Arc::new(page)),
+                Err(error) => Err(error),
+            },
+            (None, Some(before)) => self.store.history(room, before, most).await.map(Arc::new),
+            (None, None) => self.store.latest(room, most).await,
         };
         match page {
             Ok(page) => {

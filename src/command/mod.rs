@@ -12,11 +12,12 @@ mod pin;
 mod react;
 mod receipt;
 mod send;
+mod thread;
 mod typing;
 
 use std::sync::Arc;
 
-pub use enter::{Directory, Entrance, Opening};
+pub use enter::{Directory, EnterError, Entrance, Opening};
 pub use outlet::{BusOutlet, Echo};
 pub use typing::Keyboard;
 
@@ -69,13 +70,16 @@ impl Commands {
             }
             ClientCommand::ReadReceipt { message_id } => self.mark_read(&grant, message_id).await,
             ClientCommand::Watch(_) | ClientCommand::Unwatch(_) => Err(Refusal::new(Code::WrongSocket)),
-            ClientCommand::RequestHistory { cursor, limit } => self.history(&grant, cursor, limit).await,
+            ClientCommand::RequestHistory { cursor, limit, thread } => {
+                self.history(&grant, thread, cursor, limit).await
+            }
             ClientCommand::EditMessage { message_id, content } => self.edit(actor, &grant, message_id, content).await,
             ClientCommand::DeleteMessage { message_id } => self.delete(actor, &grant, message_id).await,
             ClientCommand::PinMessage { message_id, pinned } => self.pin(actor, &grant, message_id, pinned).await,
             ClientCommand::React { message_id, emoji, added } => {
                 self.react(actor, &grant, message_id, emoji, added).await
             }
+            ClientCommand::Thread(command) => self.thread(actor, &grant, command).await,
         };
         result.map_err(|refusal| refusal.to(name, client_id))
     }

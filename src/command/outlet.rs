@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::notice;
 use crate::access::Grant;
 use crate::bus::{Envelope, Kind, Log};
-use crate::domain::{Author, Message, Micros, Topic, UserId};
+use crate::domain::{Author, Message, Micros, RoomId, ThreadId, Topic, UserId};
 use crate::store::{Committed, Outlet, OutletError, Reserved};
 use crate::telemetry::Metrics;
 use crate::wire::event::{self, Place};
@@ -89,7 +89,9 @@ impl Outlet for BusOutlet {
     async fn publish(&self, committed: Vec<Committed<Echo>>) {
         let notices: Vec<_> = committed.iter().flat_map(notice::of_message).collect();
         let mut runs: Vec<(Topic, Place, Vec<Envelope>)> = Vec::new();
+        let mut counts = Counts::default();
         for message in committed {
+            counts.note(&message);
             let topic = message.draft.topic;
             let envelope = envelope(message);
             let Some(place) = envelope.place else { continue };
@@ -101,6 +103,11 @@ impl Outlet for BusOutlet {
         let publishing = runs.iter().map(|(topic, first, events)| self.persist(*topic, *first, events));
         futures_util::future::join_all(publishing).await;
         notice::tell(&self.log, &notices).await;
+        for (room, envelope) in counts.envelopes() {
+            if let Err(error) = self.log.pass(Topic::Room(room), &envelope).await {
+                tracing::debug!(%error, "a thread's count was not told");
+            }
+        }
     }
 
     async fn void(&self, places: Vec<(Topic, Reserved, u32)>) {
@@ -108,6 +115,32 @@ impl Outlet for BusOutlet {
             let first = Place { epoch: reserved.epoch, offset: reserved.first };
             self.persist(topic, first, &Envelope::voids(first, u64::from(count))).await;
         }
+    }
+}
+
+/// What a batch changed in threads: the newest count of each, and who wrote if it was one alone.
+#[derive(Default)]
+struct Counts(Vec<(RoomId, ThreadId, i32, Micros, Option<UserId>)>);
+
+impl Counts {
+    fn note(&mut self, message: &Committed<Echo>) {
+        let (draft, stored) = (&message.draft, &message.stored);
+        let (Some(thread), Some(count)) = (draft.thread_id, stored.thread_count) else { return };
+        match self.0.iter_mut().find(|(_, known, ..)| *known == thread) {
+            Some((_, _, newest, at, author)) => {
+                (*newest, *at) = (count.max(*newest), stored.created_at.max(*at));
+                *author = author.filter(|author| *author == draft.author);
+            }
+            None => self.0.push((draft.room_id, thread, count, stored.created_at, Some(draft.author))),
+        }
+    }
+
+    fn envelopes(self) -> impl Iterator<Item = (RoomId, Envelope)> {
+        self.0.into_iter().map(|(room, thread, count, at, author)| {
+            let body = event::thread_counted(thread, count, at);
+            let told = Envelope::passing(Kind::Thread, author.unwrap_or(UserId(0)), body);
+            (room, Envelope { user: author, ..told })
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Actor, Commands, Echo, Replies};
 use crate::access::{Grant, Nonce, Sending};
-use crate::domain::{MessageId, Micros};
+use crate::domain::{MessageId, Micros, Topic};
 use crate::store::{Draft, Rejection, Stored, WriteError};
 use crate::wire::command::{Attachment, SendMessage};
 use crate::wire::event::{self, Place};
@@ -24,10 +24,11 @@ impl Commands {
         sending: Option<Sending>,
     ) -> Result<Replies, Refusal> {
         let client_id = message.client_id.clone().unwrap_or_default();
+        let topic = message.thread.map_or(actor.topic, Topic::Thread);
         let nonce = match sending {
             Some(Sending::Acknowledged(ack)) => return Ok(vec![ack]),
             Some(Sending::Stored { nonce, created_at }) => {
-                return Ok(vec![self.acknowledge_again(actor, &nonce, &client_id, created_at).await]);
+                return Ok(vec![self.acknowledge_again(topic, &nonce, &client_id, created_at).await]);
             }
             Some(Sending::Unsent(nonce)) => Some(nonce),
             None => None,
@@ -44,7 +45,7 @@ impl Commands {
             }
             // A write before this one, of whose end nobody knew, has come through.
             Err(WriteError::Rejected(Rejection::Duplicate)) => match self.store.sent_at(id, grant.person.id).await {
-                Ok(Some(at)) => Ok(vec![self.acknowledge_again(actor, &nonce, &client_id, at).await]),
+                Ok(Some(at)) => Ok(vec![self.acknowledge_again(topic, &nonce, &client_id, at).await]),
                 _ => {
                     self.nonces.release(&nonce).await;
                     Err(Refusal::after(Code::Unavailable, SOON))
@@ -68,11 +69,13 @@ impl Commands {
             tracing::warn!(%error, "mentions could not be looked up");
             WriteError::Unavailable { retry_after: SOON }
         })?;
+        let thread = self.thread_for(actor, grant, message.thread, message.reply_to).await?;
         let draft = Draft {
             id,
             room_id: grant.room.id,
             dm_thread: grant.dm.as_ref().map(|dm| dm.thread),
-            thread_id: None,
+            thread_id: thread,
+            moderates: grant.moderates,
             author: grant.person.id,
             message_type: message_type(&message.attachments),
             // Plain structures of strings and numbers always encode.
@@ -80,7 +83,7 @@ impl Commands {
             content: message.content,
             mentions,
             reply_to: message.reply_to,
-            topic: actor.topic,
+            topic: thread.map_or(actor.topic, Topic::Thread),
         };
         let echo = Echo { grant: Arc::clone(grant), client_id: message.client_id };
         let stored = self.writer.send(draft, echo).await?;
@@ -91,8 +94,8 @@ impl Commands {
 
     /// The ack of a message that is stored, but whose first ack was lost with its connection or its instance. Where its
     /// event stands is looked up in the log.
-    async fn acknowledge_again(&self, actor: &Actor, nonce: &Nonce, client_id: &str, created_at: Micros) -> Vec<u8> {
-        let place = self.log.place_of(actor.topic, nonce.id).await.unwrap_or_else(|error| {
+    async fn acknowledge_again(&self, topic: Topic, nonce: &Nonce, client_id: &str, created_at: Micros) -> Vec<u8> {
+        let place = self.log.place_of(topic, nonce.id).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the place of a message could not be looked up");
             None
         });
@@ -115,6 +118,9 @@ fn refusal(error: WriteError) -> Refusal {
     match error {
         WriteError::RoomGone => Refusal::new(Code::RoomNotFound),
         WriteError::Rejected(Rejection::Archived) => Refusal::new(Code::Archived),
+        WriteError::Rejected(Rejection::UnknownThread) => Refusal::new(Code::ThreadNotFound),
+        WriteError::Rejected(Rejection::ThreadLocked) => Refusal::new(Code::ThreadLocked),
+        WriteError::Rejected(Rejection::ThreadArchived) => Refusal::new(Code::ThreadArchived),
         WriteError::Rejected(Rejection::AuthorGone) => Refusal::new(Code::AuthenticationRequired),
         WriteError::Rejected(_) => Refusal::new(Code::InvalidFrame),
         WriteError::Unavailable { retry_after } => Refusal::after(Code::Unavailable, retry_after),

@@ -32,4 +32,6 @@ pub struct Room {
     pub slow_mode_seconds: i32,
     pub min_trust_to_join: i32,
     pub min_trust_to_post: i32,
+    /// Answers to a message go into its thread.
+    pub auto_thread: bool,
 }

@@ -296,6 +296,9 @@ fn frame(state: &mut State, envelope: Envelope) -> Option<Delivery> {
             Class::Latest(key(1, envelope.user))
         }
         Kind::Typing => Class::Latest(key(2, envelope.user)),
+        Kind::Thread => {
+            Class::Latest(event::thread_in(&envelope.body).map_or(3, |thread| thread.0.as_u64_pair().1 << 2 | 3))
+        }
     };
     Some(Delivery::of(envelope, class))
 }

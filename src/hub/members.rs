@@ -18,6 +18,8 @@ pub struct Member {
     /// The room whose messages it reads, if it is in one.
     pub room: Option<RoomId>,
     pub topic: Topic,
+    /// What it has joined besides: threads.
+    pub also: super::Topics,
     /// The session version the login was checked against; `None` when there was none.
     pub session_version: Option<i64>,
     pub outbox: Arc<Outbox>,

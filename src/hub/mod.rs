@@ -10,6 +10,7 @@ mod members;
 mod repair;
 mod seat;
 mod sequence;
+mod topics;
 mod watch;
 mod watcher;
 
@@ -23,6 +24,7 @@ use tokio::sync::Notify;
 pub use gathering::CROWD;
 use gathering::Gathering;
 pub use members::{Member, Members};
+pub use topics::Topics;
 pub use watch::{Version, Watch};
 pub use watcher::{BEAT, Pulse, Watcher};
 

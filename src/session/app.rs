@@ -13,7 +13,7 @@ use crate::access::admission::AdmissionError;
 use crate::access::bucket::{Bucket, Rate};
 use crate::command::Replies;
 use crate::domain::{ConnectionId, Hidden, Micros, RoomId, Topic, UserId, Venue};
-use crate::hub::{Member, Version, Watcher};
+use crate::hub::{Member, Topics, Version, Watcher};
 use crate::presence::PresenceError;
 use crate::socket::{Frame, Outbox, Socket};
 use crate::store::{Overview, StoreError};
@@ -81,6 +81,7 @@ impl Sessions {
                 venue: Venue::App,
                 room: None,
                 topic,
+                also: Topics::default(),
                 session_version: guest.identity.session_version,
                 outbox: Arc::clone(outbox),
                 watcher: Some(watcher),

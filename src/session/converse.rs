@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::app::Desk;
+use super::threads::{OpenThreads, Seating};
 use super::{Sessions, Tally};
 use crate::access::bucket::Bucket;
 use crate::command::{Actor, Replies};
@@ -16,7 +17,7 @@ const MOST_WRONG: u32 = 20;
 /// Who a conversation is with.
 pub(super) enum Party<'a> {
     /// Somebody in a room or a direct conversation.
-    Room(&'a mut Actor),
+    Room(&'a mut Actor, &'a mut OpenThreads),
     /// A presence socket.
     App(&'a mut Desk),
 }
@@ -24,7 +25,7 @@ pub(super) enum Party<'a> {
 impl Party<'_> {
     fn connection(&self) -> ConnectionId {
         match self {
-            Self::Room(actor) => actor.connection,
+            Self::Room(actor, _) => actor.connection,
             Self::App(desk) => desk.connection(),
         }
     }
@@ -97,7 +98,7 @@ impl Sessions {
             // A ping is answered in every state, whatever else is down.
             Ok(ClientCommand::Ping) => Ok(vec![event::pong(Micros::now())]),
             Ok(command) => match party {
-                Party::Room(actor) => self.check_and_run(actor, command).await,
+                Party::Room(actor, threads) => self.check_and_run(actor, threads, command).await,
                 Party::App(desk) => self.run_app(desk, command).await,
             },
             Err(refusal) => {
@@ -111,9 +112,18 @@ impl Sessions {
         result
     }
 
-    async fn check_and_run(&self, actor: &mut Actor, command: ClientCommand) -> Result<Replies, Refusal> {
+    async fn check_and_run(
+        &self,
+        actor: &mut Actor,
+        threads: &mut OpenThreads,
+        command: ClientCommand,
+    ) -> Result<Replies, Refusal> {
+        let seating = Seating::of(&command);
         let mut permit = self.access.check(actor.venue, actor.user, command).await?;
         let tickets = permit.take_tickets();
+        if let Some(seating) = seating {
+            return self.seat(actor, &permit.into_parts().1, threads, seating).await;
+        }
         let result = self.commands.run(actor, permit).await;
         if let Err(Refusal { code: Code::Unavailable, .. }) = &result {
             self.access.give_back(tickets).await;

@@ -11,6 +11,7 @@ mod drain;
 mod guards;
 mod login;
 mod pulse;
+mod threads;
 mod warden;
 
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::access::bucket::Rate;
 use crate::access::{Access, Grant};
 use crate::command::{Actor, Commands, Entrance, Keyboard};
 use crate::domain::{ConnectionId, UserId, Venue};
-use crate::hub::{Hub, Member};
+use crate::hub::{Hub, Member, Topics};
 use crate::identity::{Credentials, Identity, Login};
 use crate::socket::{By, Ending, Frame, Heartbeat, Outbox, Shared, Socket};
 use crate::telemetry::Metrics;
@@ -128,6 +129,7 @@ impl Sessions {
     ) {
         let (topic, room, user) = (grant.topic, grant.room.id, guest.identity.user);
         let _open = guards::OpenSession::count(&self.metrics, topic);
+        let also = Topics::default();
         let _member = self.hub.members().add(
             &self.hub,
             Member {
@@ -136,6 +138,7 @@ impl Sessions {
                 venue,
                 room: Some(room),
                 topic,
+                also: also.clone(),
                 session_version: guest.identity.session_version,
                 outbox: Arc::clone(outbox),
                 watcher: None,
@@ -170,7 +173,9 @@ impl Sessions {
         drop(first); // a state is kilobytes, and a session lasts for hours
 
         let mut actor = Actor { connection, user, venue, topic, keyboard: Keyboard::default() };
-        self.converse(&mut Party::Room(&mut actor), socket, outbox, tally).await;
+        let mut threads = threads::OpenThreads::new(outbox, also);
+        self.converse(&mut Party::Room(&mut actor, &mut threads), socket, outbox, tally).await;
+        drop(threads);
         drop(seat);
         Box::pin(self.commands.leave(&mut actor, &grant)).await;
     }

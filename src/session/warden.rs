@@ -50,7 +50,11 @@ pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
         let now = Micros::now();
         for (member, admission) in batch.iter().zip(admissions) {
             match Grant::judge(admission, now) {
-                Ok(grant) => sessions.hub.hide(member.topic, member.connection, &grant.hidden),
+                Ok(grant) => {
+                    for topic in member.also.all().into_iter().chain([member.topic]) {
+                        sessions.hub.hide(topic, member.connection, &grant.hidden);
+                    }
+                }
                 // A presence socket is in no room; the account is in order.
                 Err(Denied::NotFound) if member.venue == Venue::App => {}
                 Err(denied) => {

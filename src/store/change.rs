@@ -16,7 +16,7 @@ use super::{Outlet, OutletError, Reserved, Store, StoreError, arguments};
 use crate::domain::{Emoji, Message, MessageId, RoomId, Topic, UserId};
 
 /// How long a change waits for its message's lock.
-const LOCK_WAIT: Duration = Duration::from_secs(3);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(3);
 /// How long the outlet has to reserve, while the message is locked.
 const RESERVE: Duration = Duration::from_secs(1);
 /// What a statement may take on the wire beyond what Postgres allows it.
@@ -182,12 +182,25 @@ impl Store {
         outlet: &O,
     ) -> Result<Changed, ChangeError> {
         let _permit = self.reader().await?;
-        let (mut link, effect, xid) = match self.changing(target, what).await? {
+        let (link, effect, xid) = match self.changing(target, what).await? {
             Begun::Nothing(changed) => return Ok(changed),
             Begun::Changed { link, effect, xid } => (link, effect, xid),
         };
+        let place = self.conclude(link, &xid, target.topic, outlet).await?;
+        Ok(Changed::Done { effect, place })
+    }
+
+    /// Takes the place of a change's event and commits. What fails leaves the place empty and nothing changed, but for
+    /// [`ChangeError::Uncertain`].
+    pub(super) async fn conclude<O: Outlet>(
+        &self,
+        mut link: Link,
+        xid: &str,
+        topic: Topic,
+        outlet: &O,
+    ) -> Result<Reserved, ChangeError> {
         // An error from here on drops the link, which closes it and so undoes the change.
-        let reserved = timeout(RESERVE, outlet.reserve(&[(target.topic, 1)])).await;
+        let reserved = timeout(RESERVE, outlet.reserve(&[(topic, 1)])).await;
         let reserved = reserved.map_err(|_| OutletError("it did not answer in time".to_owned()))??;
         let place = reserved.first().copied().ok_or_else(|| OutletError("it gave no place".to_owned()))?;
 
@@ -195,20 +208,20 @@ impl Store {
         let outcome = match committed.map_err(StoreError::from) {
             Ok(()) => {
                 link.give_back();
-                Ok(())
+                Ok(place)
             }
             // Only a refusal says that the transaction is undone.
             Err(error @ StoreError::Refused(_)) => Err(error.into()),
-            Err(error) => match self.came_through(&xid).await {
-                Some(true) => Ok(()),
+            Err(error) => match self.came_through(xid).await {
+                Some(true) => Ok(place),
                 Some(false) => Err(error.into()),
                 None => Err(ChangeError::Uncertain),
             },
         };
         if outcome.is_err() {
-            outlet.void(vec![(target.topic, place, 1)]).await;
+            outlet.void(vec![(topic, place, 1)]).await;
         }
-        outcome.map(|()| Changed::Done { effect, place })
+        outcome
     }
 
     /// Locks and changes, and leaves the transaction open; or ends it, when there was nothing to change.

@@ -1,4 +1,4 @@
-//! Pages of a room's messages, and how far a member has read.
+//! Pages of a room's messages outside its threads, and how far a member has read.
 //!
 //! A page is cut by time and id together, so that of two messages of one instant none is skipped or repeated.
 
@@ -23,7 +23,7 @@ pub struct Page {
 
 impl Page {
     /// Makes a page of rows that stand newest first, one more than `limit` if there are older ones.
-    fn of(rows: &[PgRow], limit: u32) -> Result<Self, StoreError> {
+    pub(super) fn of(rows: &[PgRow], limit: u32) -> Result<Self, StoreError> {
         let limit = limit as usize;
         let found = rows.iter().map(|row| Columns::of(row).message()).collect::<Result<Vec<_>, _>>()?;
         let mut messages: Vec<Message> = found.into_iter().flatten().collect();

@@ -14,6 +14,7 @@ mod row;
 pub mod schema;
 mod settings;
 mod sql;
+mod thread;
 mod writer;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use history::Page;
 pub use row::{Account, Membership};
 pub use settings::{Settings, is_identifier};
 pub use sql::{NamedQuery, queries};
+pub use thread::{NewThread, Threaded};
 pub use writer::{
     Committed, Draft, Outlet, OutletError, Rejection, Reserved, Stored, WriteError, Writer, WriterSettings,
 };

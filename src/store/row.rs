@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::domain::{
-    Author, Message, MessageId, Micros, Person, ReplyPreview, Role, Room, RoomId, ThreadId, UserId, Visibility,
+    Author, Message, MessageId, Micros, Person, ReplyPreview, Role, Room, RoomId, Thread, ThreadId, UserId, Visibility,
 };
 
 /// The user behind a login.
@@ -107,7 +107,7 @@ impl<'r> Columns<'r> {
 
     pub(super) fn room(&mut self) -> Result<Option<Room>, StoreError> {
         let Some(id) = self.take::<Option<Uuid>>()? else {
-            self.next += 12;
+            self.next += 13;
             return Ok(None);
         };
         Ok(Some(Room {
@@ -124,6 +124,7 @@ impl<'r> Columns<'r> {
             slow_mode_seconds: self.take()?,
             min_trust_to_join: self.take()?,
             min_trust_to_post: self.take()?,
+            auto_thread: self.take()?,
         }))
     }
 
@@ -172,6 +173,27 @@ impl<'r> Columns<'r> {
             is_edited: self.take()?,
             edited_at: self.time()?,
             is_pinned: self.take()?,
+            created_at: self.time()?.unwrap_or_default(),
+        }))
+    }
+
+    /// A thread, or `None` where an outer join found none.
+    pub(super) fn thread(&mut self) -> Result<Option<Thread>, StoreError> {
+        let Some(id) = self.take::<Option<Uuid>>()? else {
+            return Ok(None);
+        };
+        Ok(Some(Thread {
+            id: ThreadId(id),
+            room_id: RoomId(self.take()?),
+            title: self.take()?,
+            parent_message_id: self.take::<Option<Uuid>>()?.map(MessageId),
+            creator_id: self.take::<Option<i64>>()?.map(UserId),
+            is_locked: self.take()?,
+            is_pinned: self.take()?,
+            is_resolved: self.take()?,
+            is_archived: self.take()?,
+            message_count: self.take()?,
+            last_message_at: self.time()?,
             created_at: self.time()?.unwrap_or_default(),
         }))
     }

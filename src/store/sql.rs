@@ -5,6 +5,7 @@
 
 pub(super) mod app;
 pub(super) mod change;
+mod thread;
 
 use std::sync::Arc;
 
@@ -31,6 +32,12 @@ pub(super) struct Sql {
     pub pin: Arc<str>,
     pub add_reaction: Arc<str>,
     pub remove_reaction: Arc<str>,
+    pub thread: Arc<str>,
+    pub thread_of: Arc<str>,
+    pub thread_latest: Arc<str>,
+    pub thread_history: Arc<str>,
+    pub create_thread: Arc<str>,
+    pub lock_thread: Arc<str>,
 }
 
 /// One statement of the gateway by name, for the query plan tests and for readers.
@@ -68,6 +75,12 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("pin", sql.pin),
         ("add_reaction", sql.add_reaction),
         ("remove_reaction", sql.remove_reaction),
+        ("thread", sql.thread),
+        ("thread_of", sql.thread_of),
+        ("thread_latest", sql.thread_latest),
+        ("thread_history", sql.thread_history),
+        ("create_thread", sql.create_thread),
+        ("lock_thread", sql.lock_thread),
     ]
     .into_iter()
     .map(|(name, sql)| NamedQuery { name, sql })
@@ -83,7 +96,8 @@ const USER: &str = "u.id, u.username, NULLIF(u.avatar_url, ''), u.is_staff, u.is
 
 /// A room's columns.
 const ROOM: &str = "r.id, r.name, r.description, r.icon, r.room_type, r.visibility, r.member_count, r.is_archived, \
-                    r.is_active, r.circle_id, r.slow_mode_seconds, r.min_trust_to_join, r.min_trust_to_post";
+                    r.is_active, r.circle_id, r.slow_mode_seconds, r.min_trust_to_join, r.min_trust_to_post, \
+                    r.auto_thread";
 
 /// The columns of `community_message` that a page needs, before its neighbours are joined.
 const PAGE: &str = "m.id, m.room_id, m.thread_id, m.author_id, m.content, m.message_type, m.attachments, m.embeds, \
@@ -116,7 +130,7 @@ impl Sql {
             admission: admission(user_table, dm_permission).into(),
             latest: format!(
                 "WITH m AS (SELECT {PAGE} FROM community_message m
-                             WHERE m.room_id = $1 AND NOT m.is_hidden {newest_first} LIMIT $2)
+                             WHERE m.room_id = $1 AND m.thread_id IS NULL AND NOT m.is_hidden {newest_first} LIMIT $2)
                  SELECT {MESSAGE} FROM m {neighbours} {newest_first}"
             )
             .into(),
@@ -130,7 +144,7 @@ impl Sql {
                                AND m.created_at <= (SELECT created_at FROM cursor)
                                AND (m.created_at < (SELECT created_at FROM cursor)
                                     OR m.id > (SELECT id FROM cursor))
-                               AND NOT m.is_hidden {newest_first} LIMIT $3)
+                               AND m.thread_id IS NULL AND NOT m.is_hidden {newest_first} LIMIT $3)
                  SELECT {MESSAGE} FROM cursor LEFT JOIN m ON true {neighbours} {newest_first}"
             )
             .into(),
@@ -156,6 +170,12 @@ impl Sql {
             pin: change::PIN.into(),
             add_reaction: change::ADD_REACTION.into(),
             remove_reaction: change::REMOVE_REACTION.into(),
+            thread: thread::THREAD.into(),
+            thread_of: thread::THREAD_OF.into(),
+            thread_latest: thread::latest(&neighbours, newest_first).into(),
+            thread_history: thread::history(&neighbours, newest_first).into(),
+            create_thread: thread::CREATE_THREAD.into(),
+            lock_thread: thread::LOCK_THREAD.into(),
         }
     }
 }
@@ -201,9 +221,9 @@ fn write(user_table: &str) -> String {
     format!(
         "WITH draft AS MATERIALIZED (
              SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-                                  $7::text[], $8::uuid[], $9::uuid[], $10::uuid[])
+                                  $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::boolean[])
                     WITH ORDINALITY AS d(id, room_id, author_id, content, message_type, attachments, mentions,
-                                         reply_to_id, thread_id, dm_thread_id, n)),
+                                         reply_to_id, thread_id, dm_thread_id, moderates, n)),
          room AS MATERIALIZED (
              SELECT r.id, r.is_active, r.is_archived,
                     greatest(clock_timestamp(), r.last_message_at + interval '1 microsecond',
@@ -216,6 +236,9 @@ fn write(user_table: &str) -> String {
                     CASE WHEN r.id IS NULL OR NOT r.is_active THEN 'gone'
                          WHEN r.is_archived THEN 'archived'
                          WHEN d.thread_id IS NOT NULL AND t.id IS NULL THEN 'thread'
+                         WHEN t.is_archived OR COALESCE(t.last_message_at, t.created_at)
+                              + make_interval(hours => t.auto_archive_after_hours) < r.base THEN 'thread_archived'
+                         WHEN t.is_locked AND NOT d.moderates THEN 'thread_locked'
                          ELSE 'ok' END AS verdict,
                     r.base + (row_number() OVER (PARTITION BY d.room_id ORDER BY d.n) - 1)
                              * interval '1 microsecond' AS at
@@ -255,10 +278,10 @@ fn write(user_table: &str) -> String {
                 SET message_count = t.message_count + s.added, last_message_at = s.last, updated_at = clock_timestamp()
                FROM (SELECT thread_id, count(*)::int AS added, max(at) AS last
                        FROM placed WHERE verdict = 'ok' AND thread_id IS NOT NULL GROUP BY thread_id) s
-              WHERE t.id = s.thread_id)
-         SELECT verdict, at, answered_id, is_shown, answered_content, answered_author_id, answered_username,
-                pg_current_xact_id()::text
-           FROM placed ORDER BY n"
+              WHERE t.id = s.thread_id RETURNING t.id, t.message_count)
+         SELECT p.verdict, p.at, p.answered_id, p.is_shown, p.answered_content, p.answered_author_id,
+                p.answered_username, pg_current_xact_id()::text, t.message_count
+           FROM placed p LEFT JOIN thread t ON t.id = p.thread_id ORDER BY p.n"
     )
 }
 

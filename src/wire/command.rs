@@ -3,6 +3,7 @@
 //! The text has arrived whole and is UTF-8. Unknown fields are ignored, unknown types refused by name, and nothing here
 //! ends a connection.
 
+mod thread;
 mod watch;
 
 use std::cell::RefCell;
@@ -12,10 +13,11 @@ use simd_json::prelude::*;
 use simd_json::{BorrowedValue, Buffers};
 use uuid::Uuid;
 
+pub use thread::{MAX_TITLE_CHARS, ThreadCommand};
 pub use watch::{MAX_WATCHED, Watched};
 
 use super::{Code, Refusal};
-use crate::domain::{Emoji, MessageId};
+use crate::domain::{Emoji, MessageId, ThreadId};
 
 /// The longest message, in code points, after trimming.
 pub const MAX_CONTENT_CHARS: usize = 4000;
@@ -42,6 +44,8 @@ pub enum ClientCommand {
     RequestHistory {
         cursor: Option<MessageId>,
         limit: u16,
+        /// Of this thread; of the room outside threads when `None`.
+        thread: Option<ThreadId>,
     },
     EditMessage {
         message_id: MessageId,
@@ -63,6 +67,7 @@ pub enum ClientCommand {
     },
     Watch(Watched),
     Unwatch(Watched),
+    Thread(ThreadCommand),
 }
 
 /// A message that a client wants to post; the text is trimmed and has 1 to 4000 characters.
@@ -70,6 +75,8 @@ pub enum ClientCommand {
 pub struct SendMessage {
     pub content: String,
     pub reply_to: Option<MessageId>,
+    /// The thread inside the room that it is for.
+    pub thread: Option<ThreadId>,
     pub attachments: Vec<Attachment>,
     /// The sender's own name for this message, echoed in the ack and the event.
     pub client_id: Option<String>,
@@ -105,6 +112,7 @@ impl ClientCommand {
             Self::React { added: false, .. } => "remove_reaction",
             Self::Watch(_) => "watch",
             Self::Unwatch(_) => "unwatch",
+            Self::Thread(command) => command.name(),
         }
     }
 
@@ -177,7 +185,7 @@ fn from_value(value: &BorrowedValue<'_>) -> Result<ClientCommand, Refusal> {
         "remove_reaction" => react(&fields, false).map_err(to("remove_reaction")),
         "watch" => fields.watched().map(ClientCommand::Watch).map_err(to("watch")),
         "unwatch" => fields.watched().map(ClientCommand::Unwatch).map_err(to("unwatch")),
-        other => Err(Refusal::unknown_type(other)),
+        other => thread::decode(other, &fields).unwrap_or_else(|| Err(Refusal::unknown_type(other))),
     }
 }
 
@@ -189,6 +197,7 @@ fn send_message(fields: &Fields<'_, '_>, client_id: Option<String>) -> Result<Cl
     Ok(ClientCommand::SendMessage(SendMessage {
         content: fields.content()?,
         reply_to: fields.message_id("reply_to_id")?,
+        thread: fields.thread_id()?,
         attachments: fields.attachments()?,
         client_id,
     }))
@@ -221,7 +230,7 @@ fn request_history(fields: &Fields<'_, '_>) -> Result<ClientCommand, Refusal> {
             u16::try_from(asked.clamp(1, i64::from(MAX_HISTORY))).unwrap_or(DEFAULT_HISTORY)
         }
     };
-    Ok(ClientCommand::RequestHistory { cursor: fields.message_id("cursor")?, limit })
+    Ok(ClientCommand::RequestHistory { cursor: fields.message_id("cursor")?, limit, thread: fields.thread_id()? })
 }
 
 /// Typed access to a frame's fields; `null` counts as absent.

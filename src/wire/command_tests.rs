@@ -21,7 +21,7 @@ fn every_frame_of_the_existing_hooks_is_understood() {
     );
     assert_eq!(
         decode(&format!(r#"{{"type":"request_history","cursor":"{id}","limit":900}}"#)),
-        Ok(ClientCommand::RequestHistory { cursor: Some(message_id), limit: 100 })
+        Ok(ClientCommand::RequestHistory { cursor: Some(message_id), limit: 100, thread: None })
     );
     let sent = decode(r#"{"type":"send_message","content":"  hi\n","reply_to_id":null,"attachments":[]}"#);
     assert!(matches!(sent, Ok(ClientCommand::SendMessage(message)) if message.content == "hi"));

@@ -29,6 +29,10 @@ pub enum Code {
     MessageNotFound,
     NotAllowed,
     InvalidEmoji,
+    ThreadNotFound,
+    ThreadLocked,
+    ThreadArchived,
+    TooManyThreads,
     Unavailable,
 }
 
@@ -60,6 +64,10 @@ impl Code {
             Self::MessageNotFound => "message_not_found",
             Self::NotAllowed => "not_allowed",
             Self::InvalidEmoji => "invalid_emoji",
+            Self::ThreadNotFound => "thread_not_found",
+            Self::ThreadLocked => "thread_locked",
+            Self::ThreadArchived => "thread_archived",
+            Self::TooManyThreads => "too_many_threads",
             Self::Unavailable => "unavailable",
         }
     }
@@ -89,6 +97,10 @@ impl Code {
             Self::MessageNotFound => "Message not found",
             Self::NotAllowed => "You cannot do this in this room",
             Self::InvalidEmoji => "Not an emoji",
+            Self::ThreadNotFound => "Thread not found",
+            Self::ThreadLocked => "This thread is locked",
+            Self::ThreadArchived => "This thread is archived",
+            Self::TooManyThreads => "Too many open threads. Please close one.",
             Self::Unavailable => "Temporarily unavailable. Please try again.",
         }
     }

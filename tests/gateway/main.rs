@@ -52,4 +52,5 @@ mod store_reads;
 mod store_writer;
 #[path = "../support/mod.rs"]
 mod support;
+mod threads;
 mod typing;

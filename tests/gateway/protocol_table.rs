@@ -24,15 +24,15 @@ const FRAMES: &str = "frames";
 /// Why somebody may not write.
 const WRITING: &str = "room_archived cannot_send blocked not_admitted trust_too_low";
 
-const TABLE: [Row; 13] = [
+const TABLE: [Row; 18] = [
     Row { frame: r#"{"type":"ping"}"#, who: "everybody, in every state", limits: FRAMES, events: "pong", errors: "" },
     Row {
-        frame: r#"{"type":"send_message","content":"…","reply_to_id":"<uuid>"?,"attachments":[{url,name,size,type}]?,"client_id":"…"?}"#,
-        who: WRITERS,
+        frame: r#"{"type":"send_message","content":"…","reply_to_id":"<uuid>"?,"attachments":[{url,name,size,type}]?,"client_id":"…"?,"thread_id":"<uuid>"?}"#,
+        who: "who may write in the room; in a locked thread, moderators",
         limits: "frames; messages a minute and an hour; slow mode; a repeated `client_id` counts nothing",
-        events: "new_message message_ack",
+        events: "new_message message_ack thread_updated",
         errors: "content_required content_too_long invalid_attachments links_not_allowed attachments_not_allowed \
-                 slow_mode rate_limited WRITING",
+                 slow_mode rate_limited thread_not_found thread_locked thread_archived WRITING",
     },
     Row {
         frame: r#"{"type":"edit_message","message_id":"<uuid>","content":"…"}"#,
@@ -91,11 +91,46 @@ const TABLE: [Row; 13] = [
         errors: "",
     },
     Row {
-        frame: r#"{"type":"request_history","cursor":"<uuid>"?,"limit":50?}"#,
+        frame: r#"{"type":"request_history","cursor":"<uuid>"?,"limit":50?,"thread_id":"<uuid>"?}"#,
         who: "everybody in the room",
         limits: "frames; 100 messages at once",
         events: "message_history",
-        errors: "unknown_cursor",
+        errors: "unknown_cursor thread_not_found",
+    },
+    Row {
+        frame: r#"{"type":"create_thread","parent_message_id":"<uuid>"?,"title":"…"?}"#,
+        who: "who may write in the room; not in conversations",
+        limits: "frames; counts as a message",
+        events: "thread_created",
+        errors: "message_not_found links_not_allowed rate_limited not_allowed WRITING",
+    },
+    Row {
+        frame: r#"{"type":"open_thread","thread_id":"<uuid>"}"#,
+        who: "everybody in the room",
+        limits: "frames; 20 open at once",
+        events: "thread_state",
+        errors: "thread_not_found too_many_threads not_allowed",
+    },
+    Row {
+        frame: r#"{"type":"close_thread","thread_id":"<uuid>"}"#,
+        who: "everybody in the room",
+        limits: FRAMES,
+        events: "",
+        errors: "",
+    },
+    Row {
+        frame: r#"{"type":"lock_thread","thread_id":"<uuid>"}"#,
+        who: "moderators",
+        limits: FRAMES,
+        events: "thread_updated",
+        errors: "thread_not_found not_allowed room_archived",
+    },
+    Row {
+        frame: r#"{"type":"unlock_thread","thread_id":"<uuid>"}"#,
+        who: "moderators",
+        limits: FRAMES,
+        events: "thread_updated",
+        errors: "thread_not_found not_allowed room_archived",
     },
     Row {
         frame: r#"{"type":"watch","room_ids":["<uuid>"]?,"user_ids":["1"]?}"#,
@@ -154,8 +189,10 @@ fn part<'a>(source: &'a str, from: &str, to: &str) -> &'a str {
 #[test]
 fn every_frame_that_is_understood_is_in_the_table_and_is_as_it_says() {
     let decoder = part(include_str!("../../src/wire/command.rs"), "match kind {", "other =>");
+    let of_threads = part(include_str!("../../src/wire/command/thread.rs"), "match kind {", "_ =>");
     let understood: BTreeSet<&str> = decoder
         .lines()
+        .chain(of_threads.lines())
         .filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" =>"))
         .map(|(kind, _)| kind)
         .collect();
@@ -173,6 +210,7 @@ fn the_table_speaks_of_events_and_errors_that_exist() {
         include_str!("../../src/wire/event/mod.rs"),
         include_str!("../../src/wire/event/change.rs"),
         include_str!("../../src/wire/event/app.rs"),
+        include_str!("../../src/wire/event/thread.rs"),
     ]
     .concat();
     for row in &TABLE {

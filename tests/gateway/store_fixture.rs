@@ -32,6 +32,7 @@ pub fn draft(room: &TestRoom, author: &TestUser, content: &str) -> Draft {
         room_id: RoomId(room.id),
         dm_thread: None,
         thread_id: None,
+        moderates: false,
         author: UserId(author.id),
         content: content.to_owned(),
         message_type: "text",

@@ -63,8 +63,14 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         "mark_read" => format!("'{room}', 20, '{message}'"),
         "write" => format!(
             "ARRAY['{new}']::uuid[], ARRAY['{room}']::uuid[], ARRAY[20]::bigint[], ARRAY['hello'], ARRAY['text'], \
-             ARRAY['[]'], ARRAY['[]'], ARRAY['{message}']::uuid[], ARRAY[NULL]::uuid[], ARRAY[NULL]::uuid[]"
+             ARRAY['[]'], ARRAY['[]'], ARRAY['{message}']::uuid[], ARRAY[NULL]::uuid[], ARRAY[NULL]::uuid[], \
+             ARRAY[false]"
         ),
+        "thread" | "thread_of" => format!("'{room}', '{message}'"),
+        "thread_latest" => format!("'{room}', '{message}', 51"),
+        "thread_history" => format!("'{room}', '{message}', '{message}', 51"),
+        "create_thread" => format!("'{room}', '{new}', 20, '{message}', NULL"),
+        "lock_thread" => format!("'{room}', '{message}', true"),
         "outcome" => "(pg_current_xact_id()::text)".to_owned(),
         "present" => format!("ARRAY['{message}']::uuid[]"),
         "overview" => "20".to_owned(),

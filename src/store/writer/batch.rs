@@ -224,6 +224,8 @@ struct Placed {
 
 /// Where the transaction's id stands in the writing statement's answer.
 const XID: usize = 7;
+/// Where the count of its thread's messages stands.
+const THREAD_COUNT: usize = 8;
 
 impl Placed {
     fn verdict(self) -> Result<Stored, WriteError> {
@@ -236,6 +238,8 @@ impl Placed {
             "ok" => Ok(()),
             "archived" => Err(WriteError::Rejected(Rejection::Archived)),
             "thread" => Err(WriteError::Rejected(Rejection::UnknownThread)),
+            "thread_locked" => Err(WriteError::Rejected(Rejection::ThreadLocked)),
+            "thread_archived" => Err(WriteError::Rejected(Rejection::ThreadArchived)),
             _ => Err(WriteError::RoomGone),
         };
         let created_at: Micros = columns.time()?.unwrap_or_default();
@@ -243,7 +247,9 @@ impl Placed {
         let is_shown = columns.take::<Option<bool>>()?.unwrap_or_default();
         let preview = columns.reply_of(answered)?;
         let reply: Option<ReplyPreview> = preview.filter(|_| is_shown);
-        Ok(Self { verdict, stored: Stored { created_at, epoch: 0, offset: 0, reply, reply_to_id: answered } })
+        let thread_count = Columns::at(row, THREAD_COUNT).take()?;
+        let stored = Stored { created_at, epoch: 0, offset: 0, reply, reply_to_id: answered, thread_count };
+        Ok(Self { verdict, stored })
     }
 }
 
@@ -289,5 +295,6 @@ fn pack(drafts: &[&Draft]) -> Result<sqlx::postgres::PgArguments, StoreError> {
         drafts.iter().map(|draft| draft.reply_to.map(|id| id.0)).collect::<Vec<_>>(),
         drafts.iter().map(|draft| draft.thread_id.map(|id| id.0)).collect::<Vec<_>>(),
         drafts.iter().map(|draft| draft.dm_thread.map(|id| id.0)).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.moderates).collect::<Vec<_>>(),
     )
 }

@@ -41,6 +41,8 @@ pub struct Draft {
     pub dm_thread: Option<ThreadId>,
     /// The thread inside the room.
     pub thread_id: Option<ThreadId>,
+    /// The author may write in a locked thread.
+    pub moderates: bool,
     pub author: UserId,
     pub content: String,
     /// `text`, `image`, `file` or `embed`.
@@ -68,6 +70,8 @@ pub struct Stored {
     pub reply: Option<ReplyPreview>,
     /// The message it answers, if it is one of this room.
     pub reply_to_id: Option<MessageId>,
+    /// How many messages the thread has, with this one and those of its batch.
+    pub thread_count: Option<i32>,
 }
 
 /// Why a message cannot be written, however often it is tried.
@@ -77,6 +81,10 @@ pub enum Rejection {
     Archived,
     /// There is no such thread in this room.
     UnknownThread,
+    /// The thread is locked.
+    ThreadLocked,
+    /// The thread is archived, or its time is up.
+    ThreadArchived,
     /// The author's account is gone.
     AuthorGone,
     /// A message with this id exists.

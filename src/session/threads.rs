@@ -1,0 +1,115 @@
+//! The threads that one socket has open: a seat each, held by the session and given back with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{ENTER_DEADLINE, Sessions};
+use crate::access::Grant;
+use crate::command::{Actor, EnterError, Replies};
+use crate::domain::{ThreadId, Topic};
+use crate::hub::{Seat, Topics};
+use crate::socket::{Frame, Outbox};
+use crate::wire::command::ThreadCommand;
+use crate::wire::{ClientCommand, Code, Refusal};
+
+/// How many threads one socket may have open.
+const MOST_OPEN: usize = 20;
+
+/// The open threads of a session.
+pub(super) struct OpenThreads {
+    outbox: Arc<Outbox>,
+    seats: HashMap<ThreadId, Seat>,
+    /// The same for those who look for this member's seats.
+    topics: Topics,
+}
+
+/// Opening or closing: what only the session can do.
+pub(super) enum Seating {
+    Open(ThreadId),
+    Close(ThreadId),
+}
+
+impl Seating {
+    pub(super) fn of(command: &ClientCommand) -> Option<Self> {
+        match command {
+            ClientCommand::Thread(ThreadCommand::Open(thread)) => Some(Self::Open(*thread)),
+            ClientCommand::Thread(ThreadCommand::Close(thread)) => Some(Self::Close(*thread)),
+            _ => None,
+        }
+    }
+}
+
+impl OpenThreads {
+    pub(super) fn new(outbox: &Arc<Outbox>, topics: Topics) -> Self {
+        Self { outbox: Arc::clone(outbox), seats: HashMap::new(), topics }
+    }
+
+    fn close(&mut self, thread: ThreadId) {
+        self.seats.remove(&thread);
+        self.topics.remove(Topic::Thread(thread));
+    }
+}
+
+impl Sessions {
+    /// Opens a thread, which the client may have open: it gets a fresh state then. Or closes one.
+    pub(super) async fn seat(
+        &self,
+        actor: &Actor,
+        grant: &Grant,
+        threads: &mut OpenThreads,
+        seating: Seating,
+    ) -> Result<Replies, Refusal> {
+        let thread = match seating {
+            Seating::Close(thread) => {
+                threads.close(thread);
+                return Ok(Vec::new());
+            }
+            Seating::Open(thread) => thread,
+        };
+        threads.close(thread);
+        if threads.seats.len() >= MOST_OPEN {
+            return Err(Refusal::new(Code::TooManyThreads).to("open_thread", None));
+        }
+        let opening = tokio::time::timeout(ENTER_DEADLINE, self.open_thread(actor, grant, threads, thread)).await;
+        let code = match opening {
+            Ok(Ok(true)) => return Ok(Vec::new()),
+            Ok(Ok(false)) => Code::ThreadNotFound,
+            Ok(Err(error)) => {
+                tracing::warn!(%thread, %error, "a thread could not be opened");
+                Code::Unavailable
+            }
+            Err(_) => {
+                tracing::warn!(%thread, "a thread could not be opened in time");
+                Code::Unavailable
+            }
+        };
+        threads.close(thread);
+        let refusal = match code {
+            Code::Unavailable => Refusal::after(code, std::time::Duration::from_secs(1)),
+            _ => Refusal::new(code),
+        };
+        Err(refusal.to("open_thread", None))
+    }
+
+    /// The seat first, the state second, as for a room. Says whether there is such a thread: nobody subscribes to
+    /// channels of threads that are none of this room's.
+    async fn open_thread(
+        &self,
+        actor: &Actor,
+        grant: &Grant,
+        threads: &mut OpenThreads,
+        thread: ThreadId,
+    ) -> Result<bool, EnterError> {
+        if !self.entrance.has_thread(grant, thread).await? {
+            return Ok(false);
+        }
+        let topic = Topic::Thread(thread);
+        threads.topics.insert(topic);
+        let seat = self.hub.join(topic, actor.connection, actor.user, &threads.outbox, &grant.hidden);
+        seat.subscribed().await;
+        let Some((after, state)) = self.entrance.open_thread(grant, thread).await? else { return Ok(false) };
+        seat.go_live(after, &[Frame::text(&state)]);
+        threads.seats.insert(thread, seat);
+        Ok(true)
+    }
+}
