@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::app_stage::{PATH, has_read, open, room_becomes, user_becomes, watch};
-use crate::dm::{block, conversation, path};
+use crate::dm::{conversation, path};
 use crate::support::{RoomSpec, Stack, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,7 +18,7 @@ async fn the_first_state_holds_rooms_partners_and_what_is_unread() {
     stack.member(&mine, &ada, "member").await;
     let (thread, dm_room) = conversation(&stack, &[&ada, &grace]).await;
     let (blocked_thread, _) = conversation(&stack, &[&ada, &eve]).await;
-    block(&stack, &eve, &ada).await;
+    stack.block(&eve, &ada).await;
     stack.messages(&mine, &grace, 30).await; // 89 to 60 seconds ago
     stack.messages(&mine, &ada, 5).await; // one's own are never unread
     stack.messages(&dm_room, &grace, 3).await;
@@ -172,7 +172,7 @@ async fn only_readable_rooms_are_watched_and_a_kick_ends_it() {
     stack.member(&mine, &ada, "member").await;
     stack.member(&mine, &grace, "member").await;
     let (_, talk) = conversation(&stack, &[&grace, &eve]).await;
-    block(&stack, &ada, &eve).await;
+    stack.block(&ada, &eve).await;
     let _online = open(&stack, &gateway, &eve).await;
 
     let (mut watcher, state, _) = open(&stack, &gateway, &ada).await;

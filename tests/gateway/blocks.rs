@@ -1,19 +1,8 @@
 //! Blocks in rooms: two who share one do not exist for each other, live, in the state and in history.
 
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use crate::support::{RoomSpec, Stack, TestUser};
-
-async fn block(stack: &Stack, blocker: &TestUser, blocked: &TestUser) {
-    sqlx::query("INSERT INTO community_userblock (id, created_at, blocker_id, blocked_id) VALUES ($1, now(), $2, $3)")
-        .bind(Uuid::new_v4())
-        .bind(blocker.id)
-        .bind(blocked.id)
-        .execute(stack.db())
-        .await
-        .unwrap();
-}
+use crate::support::{RoomSpec, Stack};
 
 fn contents(messages: &Value) -> Vec<&str> {
     messages.as_array().unwrap().iter().map(|message| message["content"].as_str().unwrap()).collect()
@@ -25,7 +14,7 @@ async fn who_blocked_and_who_is_blocked_do_not_see_each_other() {
     let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
     let room = stack.room(RoomSpec::default()).await;
     let (ada, eve, grace) = (stack.user("ada").await, stack.user("eve").await, stack.user("grace").await);
-    block(&stack, &ada, &eve).await;
+    stack.block(&ada, &eve).await;
 
     let mut g = one.enter(&room, &grace).await;
     let mut a = one.enter(&room, &ada).await;
@@ -73,7 +62,7 @@ async fn a_new_block_works_at_once_when_django_says_so() {
     a.wait_for("new_message").await;
     e.wait_for("new_message").await;
 
-    block(&stack, &ada, &eve).await;
+    stack.block(&ada, &eve).await;
     let order = json!({"action": "block_changed", "users": [ada.id.to_string(), eve.id.to_string()]});
     redis::cmd("PUBLISH")
         .arg("community:control")

@@ -39,16 +39,6 @@ pub fn path(thread: Uuid) -> String {
     format!("/ws/community/dm/{thread}/")
 }
 
-pub async fn block(stack: &Stack, blocker: &TestUser, blocked: &TestUser) {
-    sqlx::query("INSERT INTO community_userblock (id, created_at, blocker_id, blocked_id) VALUES ($1, now(), $2, $3)")
-        .bind(Uuid::new_v4())
-        .bind(blocker.id)
-        .bind(blocked.id)
-        .execute(stack.db())
-        .await
-        .unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_talk_on_two_instances_and_the_thread_moves() {
     let stack = Stack::start().await;
@@ -105,7 +95,7 @@ async fn a_block_of_either_side_refuses_sending_in_the_same_words() {
     let gateway = stack.gateway().start().await;
     let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
     let (thread, _) = conversation(&stack, &[&ada, &grace]).await;
-    block(&stack, &grace, &ada).await;
+    stack.block(&grace, &ada).await;
     let mut texts = Vec::new();
     for user in [&ada, &grace] {
         let mut client = gateway.dial(&path(thread)).token(&stack.token(user).await).connect().await;

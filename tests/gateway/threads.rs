@@ -331,13 +331,7 @@ async fn blocks_hold_in_threads() {
     let thread = scene.thread("Quiet").await;
     let parent = scene.stack.messages(&scene.room, &scene.grace.0, 1).await[0];
     open(&mut scene.ada.1, &thread).await;
-    sqlx::query("INSERT INTO community_userblock (id, created_at, blocker_id, blocked_id) VALUES ($1, now(), $2, $3)")
-        .bind(Uuid::new_v4())
-        .bind(scene.ada.0.id)
-        .bind(scene.grace.0.id)
-        .execute(scene.stack.db())
-        .await
-        .unwrap();
+    scene.stack.block(&scene.ada.0, &scene.grace.0).await;
     let ids = [scene.ada.0.id.to_string(), scene.grace.0.id.to_string()];
     scene.stack.order(json!({"action": "block_changed", "users": ids})).await;
     scene.gateways[0].wait_for_log("an order from Django is obeyed").await;

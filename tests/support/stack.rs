@@ -215,6 +215,19 @@ impl Stack {
         TestRoom { id }
     }
 
+    /// Lets one user block another, as Django stores it.
+    pub async fn block(&self, blocker: &TestUser, blocked: &TestUser) {
+        sqlx::query(
+            "INSERT INTO community_userblock (id, created_at, blocker_id, blocked_id) VALUES ($1, now(), $2, $3)",
+        )
+        .bind(Uuid::new_v4())
+        .bind(blocker.id)
+        .bind(blocked.id)
+        .execute(self.db())
+        .await
+        .unwrap();
+    }
+
     /// Makes the user an active member with this role (`owner`, `admin`, `moderator`, `trusted`, `member`, `muted`,
     /// `banned`), as Django does: the room's `member_count` goes up by one.
     pub async fn member(&self, room: &TestRoom, user: &TestUser, role: &str) {

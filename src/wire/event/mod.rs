@@ -283,23 +283,25 @@ pub fn pong(now: Micros) -> Vec<u8> {
     format!(r#"{{"event":"pong","timestamp":"{}"}}"#, now.naive()).into_bytes()
 }
 
+/// `error`, of a refusal or before a close.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorEvent<'a> {
+    event: &'static str,
+    message: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_type: Option<&'static str>,
+}
+
 /// `error`: a refusal.
 #[must_use]
 pub fn error(refusal: &Refusal) -> Vec<u8> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Event<'a> {
-        event: &'static str,
-        message: &'a str,
-        code: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after: Option<f64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        client_id: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        request_type: Option<&'static str>,
-    }
-    encode(&Event {
+    encode(&ErrorEvent {
         event: "error",
         message: &refusal.message,
         code: refusal.code.as_str(),
@@ -312,16 +314,8 @@ pub fn error(refusal: &Refusal) -> Vec<u8> {
 /// `error` that precedes a close, for clients that read events and not close codes.
 #[must_use]
 pub fn closing_error(message: &str, code: &'static str, retry_after: Option<Duration>) -> Vec<u8> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Event<'a> {
-        event: &'static str,
-        message: &'a str,
-        code: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after: Option<f64>,
-    }
-    encode(&Event { event: "error", message, code, retry_after: retry_after.map(seconds_up) })
+    let retry_after = retry_after.map(seconds_up);
+    encode(&ErrorEvent { event: "error", message, code, retry_after, client_id: None, request_type: None })
 }
 
 /// `reconnect`: precedes a drain.
