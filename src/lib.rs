@@ -16,6 +16,7 @@ pub mod keyspace;
 pub mod lifecycle;
 pub mod telemetry;
 
+pub mod moderation;
 pub mod wire;
 
 pub mod bus;

@@ -4,40 +4,27 @@
 //! handed over, so that nobody is announced as gone who comes back elsewhere → sessions told and closed, paced → sends in
 //! flight written and published → delivery stopped → connections to Postgres and Redis closed.
 
+mod parts;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::access::admission::{self, Admission};
-use crate::access::bucket::Rate;
-use crate::access::quota::{Quota, Window};
-use crate::access::{Access, AttachmentRules, Grants, Nonces};
-use crate::bus::{Bus, Control, Envelope, Kind, Subscriber, Subscription};
-use crate::command::{BusOutlet, Commands, Directory, Entrance};
+use crate::bus::{Bus, Control, Subscriber, Subscription};
+use crate::command::BusOutlet;
 use crate::config::Config;
-use crate::domain::Venue;
 use crate::health;
-use crate::http::{Arrival, Ops, OpsThread, Public, PublicSettings, SocketPath};
+use crate::http::{Ops, OpsThread, Public};
 use crate::hub::Hub;
-use crate::identity::{DjangoCache, Login, Verifier};
-use crate::keyspace;
+use crate::identity::DjangoCache;
 use crate::lifecycle::Lifecycle;
-use crate::presence::Typing;
-use crate::presence::{Presence, Timing};
-use crate::session::{self, Sessions, Visitor};
-use crate::socket::{Heartbeat, Limits as SocketLimits, Shared};
-use crate::store::{Settings, Store, Writer, WriterSettings};
+use crate::session::{self, Sessions};
+use crate::store::{Store, Writer, WriterSettings};
 use crate::telemetry::{Health, Metrics};
-use crate::wire::event;
+use parts::{connect, public_settings, sessions, shards, welcome};
 
-/// Handshakes that may be in progress at once.
-const HANDSHAKES: usize = 1_024;
-/// How long a handshake may take.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// The largest request head, in bytes.
-const MAX_HEAD: usize = 16 * 1024;
 /// How long the last tasks may take after the drain.
 const LAST_TASKS: Duration = Duration::from_secs(5);
 
@@ -195,146 +182,4 @@ impl Gateway {
         drop(self.ops);
         if crashed { Exit::Fault } else { Exit::Asked }
     }
-}
-
-/// One shard of the hub for each core.
-fn shards() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
-}
-
-async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<(Store, Bus, DjangoCache), BuildError> {
-    let settings = Settings {
-        pool: config.database.pool,
-        pgbouncer: config.database.pgbouncer,
-        user_table: config.database.user_table.clone(),
-        ..Settings::new(config.database.url.expose())
-    };
-    let store = Store::connect(settings, Arc::clone(metrics))
-        .await
-        .map_err(BuildError::unreachable("Postgres (DATABASE_URL)"))?;
-    let bus = Bus::connect(config.redis.url.expose(), Arc::clone(metrics))
-        .await
-        .map_err(BuildError::unreachable("Redis (GATEWAY_REDIS_URL)"))?;
-    let cache = DjangoCache::connect(config.cache.url.expose(), &config.cache.prefix, &config.cache.version)
-        .await
-        .map_err(BuildError::unreachable("Django's cache (GATEWAY_CACHE_URL)"))?;
-    Ok((store, bus, cache))
-}
-
-#[expect(clippy::too_many_arguments, reason = "the composition root: each is a part that sessions are made of")]
-fn sessions(
-    config: &Config,
-    lifecycle: &Lifecycle,
-    metrics: &Arc<Metrics>,
-    store: &Store,
-    bus: &Bus,
-    writer: &Writer<crate::command::Echo>,
-    outlet: Arc<BusOutlet>,
-    cache: &DjangoCache,
-    hub: Arc<Hub>,
-) -> Sessions {
-    let limits = &config.limits;
-    let left = |_, user| Envelope::passing(Kind::Left, user, event::user_left(user)).encode();
-    let timing = Timing { span: config.presence.lease, grace: config.presence.grace };
-    let presence = Presence::new(bus.connection(), config.instance.clone(), timing, Arc::clone(metrics), left);
-    presence.start(lifecycle);
-    let admission = Admission::new(
-        bus.connection(),
-        config.instance.clone(),
-        admission::Limits {
-            connections: limits.connections_per_user,
-            connects: limits.connects_per_minute,
-            lease: config.presence.lease,
-            grace: config.presence.grace,
-        },
-        Arc::clone(metrics),
-        |user, online| Envelope::passing(if online { Kind::Online } else { Kind::Offline }, user, Vec::new()).encode(),
-    );
-    admission.start(lifecycle);
-    let sockets = Shared::new(
-        SocketLimits {
-            max_message: limits.max_message_bytes,
-            outbox_bytes: limits.outbox_bytes,
-            ping_every: config.heartbeat.ping,
-            idle_after: config.heartbeat.idle,
-            ..SocketLimits::default()
-        },
-        Arc::clone(metrics),
-    );
-    let minute = Duration::from_secs(60);
-    let reactions = [Window { length: minute, places: limits.reactions_per_minute }];
-    let reactions =
-        Quota::new(bus.connection(), "reactions", keyspace::reaction_window, &reactions, Arc::clone(metrics));
-    let sends = [
-        Window { length: minute, places: limits.messages_per_minute },
-        Window { length: Duration::from_secs(3_600), places: limits.messages_per_hour },
-    ];
-    let sends = Quota::new(bus.connection(), "messages", keyspace::send_window, &sends, Arc::clone(metrics));
-    let nonces = Nonces::new(bus.connection(), Arc::clone(metrics));
-    Sessions {
-        login: Login::new(cache.clone(), Verifier::new(config.auth.secret_key.expose())),
-        admission,
-        access: Access {
-            store: store.clone(),
-            grants: Grants::new(store.clone()),
-            sends,
-            reactions,
-            nonces: nonces.clone(),
-            attachments: AttachmentRules { hosts: config.attachments.hosts.clone() },
-        },
-        entrance: Entrance {
-            store: store.clone(),
-            log: bus.log().clone(),
-            presence,
-            directory: Directory::new(store.clone()),
-        },
-        commands: Commands {
-            store: store.clone(),
-            writer: writer.clone(),
-            outlet,
-            nonces,
-            log: bus.log().clone(),
-            typing: Typing::new(bus.connection(), Arc::clone(metrics)),
-        },
-        hub,
-        heartbeat: Arc::new(Heartbeat::new(&sockets, Instant::now())),
-        sockets,
-        frames: Rate::new(limits.frames_per_second, limits.frames_burst),
-        open: tokio_util::task::TaskTracker::new(),
-        metrics: Arc::clone(metrics),
-    }
-}
-
-fn public_settings(config: &Config) -> PublicSettings {
-    PublicSettings {
-        allowed_origins: config.auth.allowed_origins.clone(),
-        trusted_proxies: config.auth.trusted_proxies.clone(),
-        jwt_cookie: config.auth.jwt_cookie.clone(),
-        connections: config.open_sockets(),
-        connections_per_address: config.limits.connections_per_address,
-        handshake_rate: config.limits.handshake_rate,
-        handshakes_in_progress: HANDSHAKES,
-        head_deadline: HANDSHAKE_DEADLINE,
-        max_head: MAX_HEAD,
-    }
-}
-
-/// Makes a session of every arrival.
-fn welcome(sessions: Arc<Sessions>, lifecycle: Lifecycle) -> Arc<dyn Fn(Arrival) + Send + Sync> {
-    Arc::new(move |arrival: Arrival| {
-        let venue = match arrival.path {
-            SocketPath::Room(room) => Venue::Room(room),
-            SocketPath::Dm(thread) => Venue::Dm(thread),
-            SocketPath::Presence => Venue::App,
-        };
-        let visitor = Visitor {
-            stream: arrival.stream,
-            early: arrival.early,
-            venue,
-            credentials: arrival.credentials,
-            holds: Box::new(arrival.guard),
-        };
-        let of_session = Arc::clone(&sessions);
-        lifecycle.spawn(sessions.open.track_future(async move { of_session.run(visitor).await }));
-    })
 }
