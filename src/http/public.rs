@@ -213,7 +213,8 @@ impl Handshake {
         self.door.metrics.upgrades_total.inc();
         Some(Arrival {
             stream: parts.io.into_inner(),
-            early: parts.read_buf,
+            // A copy: the original keeps HTTP's whole buffer of 8 KiB alive for as long as the connection lives.
+            early: Bytes::copy_from_slice(&parts.read_buf),
             path: admitted.path,
             credentials: admitted.credentials,
             address: admitted.address,

@@ -38,7 +38,8 @@ impl Members {
     #[must_use]
     pub fn add(self: &Members, hub: &Arc<super::Hub>, member: Member) -> Membership {
         let (user, connection) = (member.user, member.connection);
-        self.by_user.entry(user).or_default().push(member);
+        // Nearly everybody has one: room for four from the start would be half a kilobyte each.
+        self.by_user.entry(user).or_insert_with(|| Vec::with_capacity(1)).push(member);
         Membership { hub: Arc::clone(hub), user, connection }
     }
 
