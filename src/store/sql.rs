@@ -5,6 +5,7 @@
 
 pub(super) mod app;
 pub(super) mod change;
+mod role;
 mod thread;
 
 use std::sync::Arc;
@@ -323,8 +324,9 @@ fn admission(user_table: &str, dm_permission: bool) -> String {
     } else {
         "false".to_owned()
     };
+    let role = role::in_force("m.role", "k.user_id", "r.id");
     format!(
-        "SELECT {USER}, {ROOM}, m.role, m.is_active, m.last_read_at, m.messages_sent,
+        "SELECT {USER}, {ROOM}, {role}, m.is_active, m.last_read_at, m.messages_sent,
                 EXISTS (SELECT FROM thrive_circle_circlemembership c
                          WHERE c.circle_id = r.circle_id AND c.user_id = k.user_id AND c.is_active),
                 (SELECT COALESCE(sum(s.messages_sent), 0)::bigint FROM community_roommembership s

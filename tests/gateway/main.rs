@@ -33,6 +33,7 @@ mod identity_login;
 mod leaks;
 mod limits;
 mod messages;
+mod moderation_expiry;
 mod order;
 mod outages;
 mod presence_heals;

@@ -13,17 +13,18 @@ const UNREAD: &str = "(SELECT count(*)::int
 
 /// One row for each room, then one for each conversation with those of its participants whom nobody blocked.
 pub(in crate::store) fn overview() -> String {
+    let role = super::role::in_force("m.role", "m.user_id", "m.room_id");
     format!(
         "WITH mine AS (
              SELECT r.id, r.last_message_at, COALESCE(m.last_read_at, m.joined_at) AS since
                FROM community_roommembership m JOIN community_room r ON r.id = m.room_id
-              WHERE m.user_id = $1 AND m.is_active AND m.role <> 'banned' AND r.is_active AND r.room_type <> 'dm'
+              WHERE m.user_id = $1 AND m.is_active AND {role} <> 'banned' AND r.is_active AND r.room_type <> 'dm'
              UNION ALL
              SELECT r.id, r.last_message_at, NULL
                FROM thrive_circle_circlemembership c JOIN community_room r ON r.circle_id = c.circle_id
               WHERE c.user_id = $1 AND c.is_active AND r.is_active AND NOT EXISTS (
                     SELECT FROM community_roommembership m
-                     WHERE m.room_id = r.id AND m.user_id = $1 AND (m.is_active OR m.role = 'banned'))),
+                     WHERE m.room_id = r.id AND m.user_id = $1 AND (m.is_active OR {role} = 'banned'))),
          rooms AS MATERIALIZED (
              SELECT id AS room_id, since, $1 AS user_id FROM mine ORDER BY last_message_at DESC NULLS LAST LIMIT {MOST}),
          talks AS MATERIALIZED (
