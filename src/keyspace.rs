@@ -113,6 +113,12 @@ pub fn reaction_window(user: UserId) -> String {
     format!("rate_limit:community:reactions:{user}")
 }
 
+/// ZSET of the times of a user's reports. Lives one hour.
+#[must_use]
+pub fn report_window(user: UserId) -> String {
+    format!("rate_limit:community:reports:{user}")
+}
+
 /// ZSET of the times of a user's new connections. Lives one minute.
 #[must_use]
 pub fn connect_window(user: UserId) -> String {

@@ -127,6 +127,7 @@ impl Access {
             | ClientCommand::Typing { .. }
             | ClientCommand::ReadReceipt { .. }
             | ClientCommand::RequestHistory { .. }
+            | ClientCommand::ReportMessage { .. }
             | ClientCommand::Watch(_)
             | ClientCommand::Unwatch(_) => Vec::new(),
         };

@@ -11,6 +11,7 @@ mod outlet;
 mod pin;
 mod react;
 mod receipt;
+mod report;
 mod send;
 mod thread;
 mod typing;
@@ -21,6 +22,7 @@ pub use enter::{Directory, EnterError, Entrance, Opening};
 pub use outlet::{BusOutlet, Echo};
 pub use typing::Keyboard;
 
+use crate::access::quota::Quota;
 use crate::access::{Grant, Nonces, Permit};
 use crate::bus::Log;
 use crate::domain::{ConnectionId, Micros, Topic, UserId, Venue};
@@ -36,6 +38,8 @@ pub struct Commands {
     pub log: Log,
     pub nonces: Nonces,
     pub typing: Typing,
+    /// Bounds a user's reports.
+    pub reports: Quota,
 }
 
 /// The session that a command comes from.
@@ -79,6 +83,7 @@ impl Commands {
             ClientCommand::React { message_id, emoji, added } => {
                 self.react(actor, &grant, message_id, emoji, added).await
             }
+            ClientCommand::ReportMessage { message_id, reason } => self.report(&grant, message_id, reason).await,
             ClientCommand::Thread(command) => self.thread(actor, &grant, command).await,
         };
         result.map_err(|refusal| refusal.to(name, client_id))

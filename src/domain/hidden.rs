@@ -17,6 +17,11 @@ impl Hidden {
         self.0.as_ref().is_some_and(|users| users.contains(&user))
     }
 
+    /// Those who are hidden, in no particular order.
+    pub fn users(&self) -> impl Iterator<Item = UserId> {
+        self.0.iter().flat_map(|users| users.iter().copied())
+    }
+
     /// Says whether nobody is hidden.
     #[must_use]
     pub fn is_empty(&self) -> bool {

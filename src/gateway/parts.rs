@@ -99,6 +99,8 @@ pub(super) fn sessions(
     let reactions = [Window { length: minute, places: limits.reactions_per_minute }];
     let reactions =
         Quota::new(bus.connection(), "reactions", keyspace::reaction_window, &reactions, Arc::clone(metrics));
+    let reports = [Window { length: Duration::from_secs(3_600), places: limits.reports_per_hour }];
+    let reports = Quota::new(bus.connection(), "reports", keyspace::report_window, &reports, Arc::clone(metrics));
     let sends = [
         Window { length: minute, places: limits.messages_per_minute },
         Window { length: Duration::from_secs(3_600), places: limits.messages_per_hour },
@@ -129,6 +131,7 @@ pub(super) fn sessions(
             nonces,
             log: bus.log().clone(),
             typing: Typing::new(bus.connection(), Arc::clone(metrics)),
+            reports,
         },
         hub,
         heartbeat: Arc::new(Heartbeat::new(&sockets, Instant::now())),

@@ -20,7 +20,7 @@ pub(super) const LOCK_WAIT: Duration = Duration::from_secs(3);
 /// How long the outlet has to reserve, while the message is locked.
 const RESERVE: Duration = Duration::from_secs(1);
 /// What a statement may take on the wire beyond what Postgres allows it.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// How often a change is tried again because somebody else was in the way.
 const CONFLICTS: u32 = 3;
 /// How long a commit whose answer was lost is looked up.

@@ -15,12 +15,15 @@ use crate::domain::Micros;
 pub const OLDEST: i32 = 13;
 
 /// What the gateway does with which table, beyond reading it.
-const WRITES: [(&str, &str); 5] = [
+const WRITES: [(&str, &str); 8] = [
     ("community_message", "INSERT"),
     ("community_room", "UPDATE"),
     ("community_roommembership", "UPDATE"),
     ("community_directmessagethread", "UPDATE"),
     ("community_thread", "UPDATE"),
+    ("community_moderationqueue", "INSERT"),
+    ("community_moderationqueue", "UPDATE"),
+    ("community_moderationqueue_reporters", "INSERT"),
 ];
 
 /// The columns that the gateway gives a new message; the insert in `sql` has the same list, as a test makes sure.

@@ -5,6 +5,7 @@
 
 pub(super) mod app;
 pub(super) mod change;
+mod report;
 mod role;
 mod thread;
 
@@ -33,6 +34,7 @@ pub(super) struct Sql {
     pub pin: Arc<str>,
     pub add_reaction: Arc<str>,
     pub remove_reaction: Arc<str>,
+    pub report: Arc<str>,
     pub thread: Arc<str>,
     pub thread_of: Arc<str>,
     pub thread_latest: Arc<str>,
@@ -76,6 +78,7 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("pin", sql.pin),
         ("add_reaction", sql.add_reaction),
         ("remove_reaction", sql.remove_reaction),
+        ("report", sql.report),
         ("thread", sql.thread),
         ("thread_of", sql.thread_of),
         ("thread_latest", sql.thread_latest),
@@ -171,6 +174,7 @@ impl Sql {
             pin: change::PIN.into(),
             add_reaction: change::ADD_REACTION.into(),
             remove_reaction: change::REMOVE_REACTION.into(),
+            report: report::REPORT.into(),
             thread: thread::THREAD.into(),
             thread_of: thread::THREAD_OF.into(),
             thread_latest: thread::latest(&neighbours, newest_first).into(),

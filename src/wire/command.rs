@@ -25,6 +25,8 @@ pub const MAX_CONTENT_CHARS: usize = 4000;
 pub const MAX_ATTACHMENTS: usize = 10;
 /// The longest `client_id`, in characters.
 pub const MAX_CLIENT_ID_CHARS: usize = 64;
+/// The longest reason of a report, in characters, after trimming.
+pub const MAX_REASON_CHARS: usize = 500;
 /// The largest page of history.
 pub const MAX_HISTORY: u16 = 100;
 /// The page of history a client gets that does not say how many.
@@ -64,6 +66,11 @@ pub enum ClientCommand {
         message_id: MessageId,
         emoji: Emoji,
         added: bool,
+    },
+    /// The reason is trimmed and may be empty.
+    ReportMessage {
+        message_id: MessageId,
+        reason: String,
     },
     Watch(Watched),
     Unwatch(Watched),
@@ -110,6 +117,7 @@ impl ClientCommand {
             Self::PinMessage { pinned: false, .. } => "unpin_message",
             Self::React { added: true, .. } => "add_reaction",
             Self::React { added: false, .. } => "remove_reaction",
+            Self::ReportMessage { .. } => "report_message",
             Self::Watch(_) => "watch",
             Self::Unwatch(_) => "unwatch",
             Self::Thread(command) => command.name(),
@@ -183,6 +191,7 @@ fn from_value(value: &BorrowedValue<'_>) -> Result<ClientCommand, Refusal> {
         "unpin_message" => pin(&fields, false).map_err(to("unpin_message")),
         "add_reaction" => react(&fields, true).map_err(to("add_reaction")),
         "remove_reaction" => react(&fields, false).map_err(to("remove_reaction")),
+        "report_message" => report(&fields).map_err(to("report_message")),
         "watch" => fields.watched().map(ClientCommand::Watch).map_err(to("watch")),
         "unwatch" => fields.watched().map(ClientCommand::Unwatch).map_err(to("unwatch")),
         other => thread::decode(other, &fields).unwrap_or_else(|| Err(Refusal::unknown_type(other))),
@@ -216,6 +225,14 @@ fn react(fields: &Fields<'_, '_>, added: bool) -> Result<ClientCommand, Refusal>
     let given = fields.text("emoji")?.ok_or_else(|| Refusal::new(Code::InvalidFrame))?;
     let emoji = Emoji::parse(given).ok_or_else(|| Refusal::new(Code::InvalidEmoji))?;
     Ok(ClientCommand::React { message_id, emoji, added })
+}
+
+fn report(fields: &Fields<'_, '_>) -> Result<ClientCommand, Refusal> {
+    let reason = fields.text("reason")?.unwrap_or_default().trim();
+    if reason.contains('\0') || reason.chars().count() > MAX_REASON_CHARS {
+        return Err(Refusal::new(Code::InvalidFrame));
+    }
+    Ok(ClientCommand::ReportMessage { message_id: fields.message()?, reason: reason.to_owned() })
 }
 
 fn read_receipt(fields: &Fields<'_, '_>) -> Result<ClientCommand, Refusal> {

@@ -34,6 +34,7 @@ mod leaks;
 mod limits;
 mod messages;
 mod moderation_expiry;
+mod moderation_reports;
 mod order;
 mod outages;
 mod presence_heals;

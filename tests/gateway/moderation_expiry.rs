@@ -77,7 +77,11 @@ async fn a_mute_ends_on_time_on_an_open_socket() {
     time_passes(&stack).await;
     for client in &mut clients[..2] {
         let client = tokio::sync::Mutex::new(client);
-        eventually("the mute is over", || async { answer(&mut client.lock().await).await == "message_ack" }).await;
+        let may_write = || async {
+            let mut client = client.lock().await;
+            answer(&mut client).await == "message_ack"
+        };
+        eventually("the mute is over", may_write).await;
     }
     // Later than both: what was remembered of the third is looked up again too.
     stack.order(json!({"action": "refresh", "room": room.id})).await;

@@ -24,7 +24,7 @@ const FRAMES: &str = "frames";
 /// Why somebody may not write.
 const WRITING: &str = "room_archived cannot_send blocked not_admitted trust_too_low";
 
-const TABLE: [Row; 18] = [
+const TABLE: [Row; 19] = [
     Row { frame: r#"{"type":"ping"}"#, who: "everybody, in every state", limits: FRAMES, events: "pong", errors: "" },
     Row {
         frame: r#"{"type":"send_message","content":"…","reply_to_id":"<uuid>"?,"attachments":[{url,name,size,type}]?,"client_id":"…"?,"thread_id":"<uuid>"?}"#,
@@ -96,6 +96,13 @@ const TABLE: [Row; 18] = [
         limits: "frames; 100 messages at once",
         events: "message_history",
         errors: "unknown_cursor thread_not_found",
+    },
+    Row {
+        frame: r#"{"type":"report_message","message_id":"<uuid>","reason":"…"?}"#,
+        who: "everybody in the room, once a message; not one's own",
+        limits: "frames; reports an hour",
+        events: "message_reported",
+        errors: "message_not_found not_allowed rate_limited",
     },
     Row {
         frame: r#"{"type":"create_thread","parent_message_id":"<uuid>"?,"title":"…"?}"#,
@@ -211,6 +218,7 @@ fn the_table_speaks_of_events_and_errors_that_exist() {
         include_str!("../../src/wire/event/change.rs"),
         include_str!("../../src/wire/event/app.rs"),
         include_str!("../../src/wire/event/thread.rs"),
+        include_str!("../../src/wire/event/moderation.rs"),
     ]
     .concat();
     for row in &TABLE {

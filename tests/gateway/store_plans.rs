@@ -66,6 +66,7 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
              ARRAY['[]'], ARRAY['[]'], ARRAY['{message}']::uuid[], ARRAY[NULL]::uuid[], ARRAY[NULL]::uuid[], \
              ARRAY[false]"
         ),
+        "report" => format!("'{room}', '{message}', 20, '{new}', ARRAY[1]::bigint[], 'rude', 3"),
         "thread" | "thread_of" => format!("'{room}', '{message}'"),
         "thread_latest" => format!("'{room}', '{message}', 51"),
         "thread_history" => format!("'{room}', '{message}', '{message}', 51"),
