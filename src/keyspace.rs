@@ -119,6 +119,12 @@ pub fn report_window(user: UserId) -> String {
     format!("rate_limit:community:reports:{user}")
 }
 
+/// ZSET of the times of a user's edits, deletions, pins and the like. Lives one minute.
+#[must_use]
+pub fn change_window(user: UserId) -> String {
+    format!("rate_limit:community:changes:{user}")
+}
+
 /// ZSET of the times of a user's new connections. Lives one minute.
 #[must_use]
 pub fn connect_window(user: UserId) -> String {

@@ -19,9 +19,9 @@ use nonce::Claim;
 pub use nonce::{Nonce, Nonces};
 use quota::{Quota, QuotaError, Ticket, Window};
 
-use crate::domain::{Micros, RoomId, Trust, UserId, Venue};
+use crate::domain::{RoomId, Trust, UserId, Venue};
 use crate::keyspace;
-use crate::store::Store;
+use crate::store::{Sent, Store};
 use crate::wire::command::{SendMessage, ThreadCommand};
 use crate::wire::{ClientCommand, Code, Refusal};
 
@@ -43,7 +43,7 @@ pub enum Sending {
     /// It was acknowledged before: this is the ack in JSON.
     Acknowledged(Vec<u8>),
     /// It is stored, but nobody knows of an ack.
-    Stored { nonce: Nonce, created_at: Micros },
+    Stored { nonce: Nonce, sent: Sent },
     /// It is to be written with the nonce's id.
     Unsent(Nonce),
 }
@@ -70,6 +70,8 @@ pub struct Access {
     pub sends: Quota,
     /// Bounds what a user adds to messages and takes from them.
     pub reactions: Quota,
+    /// Bounds how often a user edits, deletes, pins and locks.
+    pub changes: Quota,
     pub nonces: Nonces,
     pub attachments: AttachmentRules,
 }
@@ -109,18 +111,15 @@ impl Access {
             ClientCommand::React { .. } => vec![self.check_reaction(&grant).await?],
             ClientCommand::EditMessage { content, .. } => {
                 check_text(&grant, content)?;
-                Vec::new()
+                vec![self.take_change(user).await?]
             }
             ClientCommand::DeleteMessage { .. } => {
                 check_open(&grant)?;
-                Vec::new()
+                vec![self.take_change(user).await?]
             }
             ClientCommand::PinMessage { .. } => {
-                check_open(&grant)?;
-                if !grant.moderates {
-                    return Err(Refusal::new(Code::NotAllowed));
-                }
-                Vec::new()
+                check_moderates(&grant)?;
+                vec![self.take_change(user).await?]
             }
             ClientCommand::Thread(command) => self.check_thread(&grant, command).await?,
             ClientCommand::Ping
@@ -153,7 +152,7 @@ impl Access {
             Claim::Stored(ack) => Sending::Acknowledged(ack),
             Claim::New(nonce) => Sending::Unsent(nonce),
             Claim::Again(nonce) => match self.store.sent_at(nonce.id, author).await {
-                Ok(Some(created_at)) => Sending::Stored { nonce, created_at },
+                Ok(Some(sent)) => Sending::Stored { nonce, sent },
                 Ok(None) => Sending::Unsent(nonce),
                 Err(error) => {
                     self.nonces.release(&nonce).await;
@@ -206,10 +205,8 @@ impl Access {
             _ if grant.dm.is_some() => return Err(Refusal::new(Code::NotAllowed)),
             ThreadCommand::Open(_) => {}
             ThreadCommand::Lock { .. } => {
-                check_open(grant)?;
-                if !grant.moderates {
-                    return Err(Refusal::new(Code::NotAllowed));
-                }
+                check_moderates(grant)?;
+                return Ok(vec![self.take_change(grant.person.id).await?]);
             }
             ThreadCommand::Create { title, .. } => {
                 check_text(grant, title.as_deref().unwrap_or_default())?;
@@ -222,6 +219,10 @@ impl Access {
     async fn check_reaction(&self, grant: &Grant) -> Result<Ticket, Refusal> {
         grant.may_write.map_err(Refusal::new)?;
         self.reactions.take(grant.person.id).await.map_err(|error| limited(&error, Code::RateLimited))
+    }
+
+    async fn take_change(&self, user: UserId) -> Result<Ticket, Refusal> {
+        self.changes.take(user).await.map_err(|error| limited(&error, Code::RateLimited))
     }
 
     async fn take_slow(&self, room: RoomId, user: UserId, window: Window) -> Result<Ticket, Refusal> {
@@ -246,6 +247,12 @@ fn check_text(grant: &Grant, text: &str) -> Result<(), Refusal> {
 /// An archived room is only read.
 fn check_open(grant: &Grant) -> Result<(), Refusal> {
     if grant.room.is_archived { Err(Refusal::new(Code::Archived)) } else { Ok(()) }
+}
+
+/// Moderators only, in a room that is not archived.
+fn check_moderates(grant: &Grant) -> Result<(), Refusal> {
+    check_open(grant)?;
+    if grant.moderates { Ok(()) } else { Err(Refusal::new(Code::NotAllowed)) }
 }
 
 /// The window of a room's slow mode for a user, if one applies: doubled for the new, none for the trusted.

@@ -18,29 +18,33 @@ impl Commands {
         message: MessageId,
         change: &Change,
     ) -> Result<Replies, Refusal> {
-        let (topic, user) = (actor.topic, grant.person.id);
-        let target = Target { room: grant.room.id, message, user, topic };
-        let (effect, place) = match self.store.change_message(&target, change, &*self.outlet).await {
-            Ok(Changed::Done { effect, place }) => (effect, Place { epoch: place.epoch, offset: place.first }),
+        let user = grant.person.id;
+        let target = Target { room: grant.room.id, message, user, hidden: &grant.hidden, topic: actor.topic };
+        let (effect, author, topic, place) = match self.store.change_message(&target, change, &*self.outlet).await {
+            Ok(Changed::Done { effect, author, topic, place }) => {
+                (effect, author, topic, Place { epoch: place.epoch, offset: place.first })
+            }
             Ok(Changed::AlreadySo) => return Ok(Vec::new()),
             Ok(Changed::Unknown) => return Err(Refusal::new(Code::MessageNotFound)),
             Ok(Changed::NotTheirs) => return Err(Refusal::new(Code::NotAllowed)),
+            Ok(Changed::Archived) => return Err(Refusal::new(Code::ThreadArchived)),
             Err(error) => {
                 tracing::warn!(%error, "a message could not be changed");
                 return Err(Refusal::after(Code::Unavailable, Duration::from_secs(1)));
             }
         };
-        // Who does not see the moderator must learn all the same that a message is gone or pinned.
+        // Who does not see the author does not see the message: nothing of it is told but that it is gone, which must
+        // reach whoever has it on the screen. Who does not see the moderator is told all the same.
         let (whose, shown, body) = match effect {
             Effect::Edited(message) => {
                 let answered = message.reply_to.as_ref().and_then(|reply| reply.author_id);
                 (Some(user), answered, event::message_edited(&message, place))
             }
             Effect::Deleted => (None, None, event::message_deleted(message, user, place)),
-            Effect::Pinned { pinned } => (None, None, event::message_pinned(message, pinned, user, place)),
+            Effect::Pinned { pinned } => (author, None, event::message_pinned(message, pinned, user, place)),
             Effect::Reacted { emoji, added, counts } => {
                 let body = event::reaction_updated(message, emoji.as_str(), user, added, &counts, place);
-                (Some(user), None, body)
+                (Some(user), author, body)
             }
         };
         self.outlet.announce(topic, place, whose, shown, body).await;

@@ -16,7 +16,7 @@ impl Commands {
         message: MessageId,
         content: String,
     ) -> Result<Replies, Refusal> {
-        let mentions = self.mentions(grant, &content).await.map_err(|error| {
+        let mentions = self.mentions(grant, &content, &[]).await.map_err(|error| {
             tracing::warn!(%error, "mentions could not be looked up");
             Refusal::after(Code::Unavailable, Duration::from_secs(1))
         })?;

@@ -122,7 +122,7 @@ impl Entrance {
         let mut events = vec![first];
         if page.has_more {
             // The existing hook begins to page only after this event.
-            events.push(event::message_history(&[], true, page.cursor));
+            events.push(event::message_history(None, &[], true, page.cursor));
         }
         Ok(Opening { after: position.place(), events, stay })
     }

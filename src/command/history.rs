@@ -32,7 +32,7 @@ impl Commands {
             Ok(page) => {
                 let seen: Vec<_> = page.messages.iter().filter_map(|message| grant.hidden.filter(message)).collect();
                 let seen: Vec<_> = seen.iter().map(AsRef::as_ref).collect();
-                Ok(vec![event::message_history(&seen, page.has_more, page.cursor)])
+                Ok(vec![event::message_history(thread, &seen, page.has_more, page.cursor)])
             }
             Err(StoreError::UnknownCursor) => Err(Refusal::new(Code::UnknownCursor)),
             Err(error) => {

@@ -1,28 +1,32 @@
-//! Whom a text mentions: `@username`, if that is somebody who may read the room.
+//! Whom a message mentions: those whose ids its sender gave, then each `@username` of its text; of these, those who may
+//! read the room.
 
 use super::Commands;
 use crate::access::Grant;
 use crate::domain::{Micros, UserId, Venue};
 use crate::store::StoreError;
+use crate::wire::command::MAX_MENTIONS;
 
-/// The most people that one text mentions; further names are plain text.
-const MOST: usize = 20;
+/// The most people that one message mentions; further names are plain text.
+const MOST: usize = MAX_MENTIONS;
 /// The longest username of Django's.
 const LONGEST: usize = 150;
 
 impl Commands {
-    /// The mentioned users' ids as a JSON array, in the order of the text. Asks nobody when the text has no `@`.
-    pub(super) async fn mentions(&self, grant: &Grant, text: &str) -> Result<String, StoreError> {
+    /// The mentioned users' ids as a JSON array: those given, then those in the order of the text. Asks nobody when
+    /// nobody is given and the text has no `@`.
+    pub(super) async fn mentions(&self, grant: &Grant, text: &str, given: &[UserId]) -> Result<String, StoreError> {
         let names = names(text);
-        if names.is_empty() {
+        if names.is_empty() && given.is_empty() {
             return Ok("[]".to_owned());
         }
         let wanted: Vec<&str> = names.iter().flat_map(|name| [*name, plain(name)]).collect();
-        let known = self.store.users_named(&wanted).await?;
+        let known = if wanted.is_empty() { Vec::new() } else { self.store.users_named(&wanted).await? };
         let id_of = |name: &str| known.iter().find(|(known, _)| known == name).map(|(_, id)| *id);
+        let named = names.iter().filter_map(|name| id_of(name).or_else(|| id_of(plain(name))));
         let mut users: Vec<UserId> = Vec::new();
-        for user in names.iter().filter_map(|name| id_of(name).or_else(|| id_of(plain(name)))) {
-            if !users.contains(&user) && !grant.hidden.hides(user) {
+        for user in given.iter().copied().chain(named) {
+            if users.len() < MOST && !users.contains(&user) && !grant.hidden.hides(user) {
                 users.push(user);
             }
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Actor, Commands, Echo, Replies};
 use crate::access::{Grant, Nonce, Sending};
-use crate::domain::{MessageId, Micros, Topic};
-use crate::store::{Draft, Rejection, Stored, WriteError};
+use crate::domain::{MessageId, Topic};
+use crate::store::{Draft, Rejection, Sent, Stored, WriteError};
 use crate::wire::command::{Attachment, SendMessage};
 use crate::wire::event::{self, Place};
 use crate::wire::{Code, Refusal};
@@ -24,11 +24,10 @@ impl Commands {
         sending: Option<Sending>,
     ) -> Result<Replies, Refusal> {
         let client_id = message.client_id.clone().unwrap_or_default();
-        let topic = message.thread.map_or(actor.topic, Topic::Thread);
         let nonce = match sending {
             Some(Sending::Acknowledged(ack)) => return Ok(vec![ack]),
-            Some(Sending::Stored { nonce, created_at }) => {
-                return Ok(vec![self.acknowledge_again(topic, &nonce, &client_id, created_at).await]);
+            Some(Sending::Stored { nonce, sent }) => {
+                return Ok(vec![self.acknowledge_again(actor.topic, &nonce, &client_id, sent).await]);
             }
             Some(Sending::Unsent(nonce)) => Some(nonce),
             None => None,
@@ -45,7 +44,7 @@ impl Commands {
             }
             // A write before this one, of whose end nobody knew, has come through.
             Err(WriteError::Rejected(Rejection::Duplicate)) => match self.store.sent_at(id, grant.person.id).await {
-                Ok(Some(at)) => Ok(vec![self.acknowledge_again(topic, &nonce, &client_id, at).await]),
+                Ok(Some(sent)) => Ok(vec![self.acknowledge_again(actor.topic, &nonce, &client_id, sent).await]),
                 _ => {
                     self.nonces.release(&nonce).await;
                     Err(Refusal::after(Code::Unavailable, SOON))
@@ -65,11 +64,12 @@ impl Commands {
         id: MessageId,
         message: SendMessage,
     ) -> Result<Stored, WriteError> {
-        let mentions = self.mentions(grant, &message.content).await.map_err(|error| {
+        let mentions = self.mentions(grant, &message.content, &message.mentions).await.map_err(|error| {
             tracing::warn!(%error, "mentions could not be looked up");
             WriteError::Unavailable { retry_after: SOON }
         })?;
-        let thread = self.thread_for(actor, grant, message.thread, message.reply_to).await?;
+        let reply_to = self.answered(grant, message.reply_to).await?;
+        let thread = self.thread_for(actor, grant, message.thread, reply_to).await?;
         let draft = Draft {
             id,
             room_id: grant.room.id,
@@ -82,7 +82,7 @@ impl Commands {
             attachments: serde_json::to_string(&message.attachments).unwrap_or_else(|_| "[]".to_owned()),
             content: message.content,
             mentions,
-            reply_to: message.reply_to,
+            reply_to,
             topic: thread.map_or(actor.topic, Topic::Thread),
         };
         let echo = Echo { grant: Arc::clone(grant), client_id: message.client_id };
@@ -92,9 +92,22 @@ impl Commands {
         Ok(stored)
     }
 
+    /// What a message answers: nothing, if whoever wrote that does not exist for its author. Asks nobody when nobody is
+    /// hidden.
+    async fn answered(&self, grant: &Grant, reply_to: Option<MessageId>) -> Result<Option<MessageId>, WriteError> {
+        let Some(answered) = reply_to.filter(|_| !grant.hidden.is_empty()) else { return Ok(reply_to) };
+        let author = self.store.author_of(grant.room.id, answered).await.map_err(|error| {
+            tracing::warn!(%error, "what a message answers could not be looked up");
+            WriteError::Unavailable { retry_after: SOON }
+        })?;
+        Ok(reply_to.filter(|_| author.is_none_or(|author| !grant.hidden.hides(author))))
+    }
+
     /// The ack of a message that is stored, but whose first ack was lost with its connection or its instance. Where its
-    /// event stands is looked up in the log.
-    async fn acknowledge_again(&self, topic: Topic, nonce: &Nonce, client_id: &str, created_at: Micros) -> Vec<u8> {
+    /// event stands is looked up in the log: its thread's, if it went into one, whatever the frame says; else `topic`'s.
+    async fn acknowledge_again(&self, topic: Topic, nonce: &Nonce, client_id: &str, sent: Sent) -> Vec<u8> {
+        let Sent { at: created_at, thread } = sent;
+        let topic = thread.map_or(topic, Topic::Thread);
         let place = self.log.place_of(topic, nonce.id).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the place of a message could not be looked up");
             None

@@ -15,6 +15,11 @@ const REACTIONS_PER_MINUTE: Variable = Variable::new(
 );
 const REPORTS_PER_HOUR: Variable =
     Variable::new("GATEWAY_LIMIT_REPORTS_PER_HOUR", "10", "reports of messages a user in any hour, across instances");
+const CHANGES_PER_MINUTE: Variable = Variable::new(
+    "GATEWAY_LIMIT_CHANGES_PER_MINUTE",
+    "30",
+    "messages edited, deleted or pinned and threads locked a user in any 60 seconds, across instances",
+);
 const FRAMES_PER_SECOND: Variable =
     Variable::new("GATEWAY_LIMIT_FRAMES_PER_SECOND", "20", "frames of any kind a connection, in memory");
 const FRAMES_BURST: Variable =
@@ -42,6 +47,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     MESSAGES_PER_HOUR,
     REACTIONS_PER_MINUTE,
     REPORTS_PER_HOUR,
+    CHANGES_PER_MINUTE,
     FRAMES_PER_SECOND,
     FRAMES_BURST,
     CONNECTIONS_PER_USER,
@@ -64,6 +70,8 @@ pub struct Limits {
     pub reactions_per_minute: u32,
     /// Reports of messages a user in any 3600 seconds, across instances.
     pub reports_per_hour: u32,
+    /// Edits, deletions, pins and locks a user in any 60 seconds, across instances.
+    pub changes_per_minute: u32,
     /// Frames a second a connection, in the long run.
     pub frames_per_second: u32,
     /// Frames a connection may send at once; at least 1.
@@ -91,6 +99,7 @@ impl Limits {
         let messages_per_hour = reader.take(&MESSAGES_PER_HOUR, whole(ANY));
         let reactions_per_minute = reader.take(&REACTIONS_PER_MINUTE, whole(ANY));
         let reports_per_hour = reader.take(&REPORTS_PER_HOUR, whole(ANY));
+        let changes_per_minute = reader.take(&CHANGES_PER_MINUTE, whole(ANY));
         let frames_per_second = reader.take(&FRAMES_PER_SECOND, whole(ANY));
         let frames_burst = reader.take(&FRAMES_BURST, whole(1..=1_000_000_000));
         let connections_per_user = reader.take(&CONNECTIONS_PER_USER, whole(ANY));
@@ -105,6 +114,7 @@ impl Limits {
             messages_per_hour: messages_per_hour?,
             reactions_per_minute: reactions_per_minute?,
             reports_per_hour: reports_per_hour?,
+            changes_per_minute: changes_per_minute?,
             frames_per_second: frames_per_second?,
             frames_burst: frames_burst?,
             connections_per_user: connections_per_user?,

@@ -101,6 +101,8 @@ pub(super) fn sessions(
         Quota::new(bus.connection(), "reactions", keyspace::reaction_window, &reactions, Arc::clone(metrics));
     let reports = [Window { length: Duration::from_secs(3_600), places: limits.reports_per_hour }];
     let reports = Quota::new(bus.connection(), "reports", keyspace::report_window, &reports, Arc::clone(metrics));
+    let changes = [Window { length: minute, places: limits.changes_per_minute }];
+    let changes = Quota::new(bus.connection(), "changes", keyspace::change_window, &changes, Arc::clone(metrics));
     let sends = [
         Window { length: minute, places: limits.messages_per_minute },
         Window { length: Duration::from_secs(3_600), places: limits.messages_per_hour },
@@ -115,6 +117,7 @@ pub(super) fn sessions(
             grants: Grants::new(store.clone()),
             sends,
             reactions,
+            changes,
             nonces: nonces.clone(),
             attachments: AttachmentRules { hosts: config.attachments.hosts.clone() },
         },

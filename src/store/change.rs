@@ -13,7 +13,7 @@ use super::link::Link;
 use super::row::Columns;
 use super::sql::{Sql, change};
 use super::{Outlet, OutletError, Reserved, Store, StoreError, arguments};
-use crate::domain::{Emoji, Message, MessageId, RoomId, Topic, UserId};
+use crate::domain::{Emoji, Hidden, Message, MessageId, RoomId, ThreadId, Topic, UserId};
 
 /// How long a change waits for its message's lock.
 pub(super) const LOCK_WAIT: Duration = Duration::from_secs(3);
@@ -28,10 +28,13 @@ const LOOK_UP: Duration = Duration::from_secs(5);
 
 /// Which message is changed, by whom, and where that is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct Target<'a> {
     pub room: RoomId,
     pub message: MessageId,
     pub user: UserId,
+    /// Whose messages do not exist for the user.
+    pub hidden: &'a Hidden,
+    /// Where it is told if the message is in no thread.
     pub topic: Topic,
 }
 
@@ -60,14 +63,17 @@ pub enum Change {
 /// What became of a change.
 #[derive(Debug)]
 pub enum Changed {
-    /// It is committed and has this place in the topic's log, where the caller must publish it.
-    Done { effect: Effect, place: Reserved },
+    /// It is committed and has this place in the topic's log, where the caller must publish it. The topic is the
+    /// thread's if the message is in one.
+    Done { effect: Effect, author: Option<UserId>, topic: Topic, place: Reserved },
     /// It was so already.
     AlreadySo,
     /// The room has no such message to show.
     Unknown,
     /// The message is somebody else's.
     NotTheirs,
+    /// The message is in an archived thread.
+    Archived,
 }
 
 /// What the event of a change needs.
@@ -109,7 +115,7 @@ impl Change {
         }
     }
 
-    fn arguments(&self, target: &Target) -> Result<PgArguments, StoreError> {
+    fn arguments(&self, target: &Target<'_>) -> Result<PgArguments, StoreError> {
         let (room, message, user) = (target.room.0, target.message.0, target.user.0);
         match self {
             Self::Edit { content, mentions } => arguments!(room, message, user, content.as_str(), mentions.as_str()),
@@ -122,14 +128,26 @@ impl Change {
         }
     }
 
+    /// Whether a moderator does it as such. A block must not shield anybody from that: what is hidden may be deleted.
+    fn is_moderation(&self) -> bool {
+        matches!(self, Self::Delete { moderates: true, .. })
+    }
+
     /// Reads what a changing statement answers.
-    fn read(&self, rows: &[PgRow]) -> Result<Verdict, StoreError> {
+    fn read(&self, target: &Target<'_>, rows: &[PgRow]) -> Result<Verdict, StoreError> {
         let Some(row) = rows.first() else { return Ok(Verdict::Nothing(Changed::Unknown)) };
         let mut columns = Columns::of(row);
         let verdict: &str = columns.take()?;
         let xid = columns.take()?;
+        let thread = columns.take::<Option<Uuid>>()?;
+        let author = columns.take::<Option<i64>>()?.map(UserId);
+        if author.is_some_and(|author| target.hidden.hides(author)) && !self.is_moderation() {
+            return Ok(Verdict::Nothing(Changed::Unknown));
+        }
+        let topic = thread.map_or(target.topic, |thread| Topic::Thread(ThreadId(thread)));
         let effect = match (verdict, self) {
             ("same", _) => return Ok(Verdict::Nothing(Changed::AlreadySo)),
+            ("archived", _) => return Ok(Verdict::Nothing(Changed::Archived)),
             ("forbidden", _) => return Ok(Verdict::Nothing(Changed::NotTheirs)),
             ("unknown", _) => return Ok(Verdict::Nothing(Changed::Unknown)),
             (_, Self::Edit { .. }) => {
@@ -143,14 +161,22 @@ impl Change {
                 Effect::Reacted { emoji: emoji.clone(), added: *added, counts: columns.take()? }
             }
         };
-        Ok(Verdict::Changed { effect, xid })
+        Ok(Verdict::Changed(Begun { effect, author, topic, xid }))
     }
 }
 
 /// What a changing statement says.
 enum Verdict {
     Nothing(Changed),
-    Changed { effect: Effect, xid: String },
+    Changed(Begun),
+}
+
+/// A change that is not committed yet.
+struct Begun {
+    effect: Effect,
+    author: Option<UserId>,
+    topic: Topic,
+    xid: String,
 }
 
 impl Store {
@@ -164,7 +190,7 @@ impl Store {
     /// publishes. So it must not be dropped.
     pub async fn change_message<O: Outlet>(
         &self,
-        target: &Target,
+        target: &Target<'_>,
         what: &Change,
         outlet: &O,
     ) -> Result<Changed, ChangeError> {
@@ -177,17 +203,18 @@ impl Store {
 
     async fn change_uncounted<O: Outlet>(
         &self,
-        target: &Target,
+        target: &Target<'_>,
         what: &Change,
         outlet: &O,
     ) -> Result<Changed, ChangeError> {
         let _permit = self.reader().await?;
-        let (link, effect, xid) = match self.changing(target, what).await? {
-            Begun::Nothing(changed) => return Ok(changed),
-            Begun::Changed { link, effect, xid } => (link, effect, xid),
+        let (link, begun) = match self.changing(target, what).await? {
+            Tried::Nothing(changed) => return Ok(changed),
+            Tried::Changed(link, begun) => (link, begun),
         };
-        let place = self.conclude(link, &xid, target.topic, outlet).await?;
-        Ok(Changed::Done { effect, place })
+        let Begun { effect, author, topic, xid } = begun;
+        let place = self.conclude(link, &xid, topic, outlet).await?;
+        Ok(Changed::Done { effect, author, topic, place })
     }
 
     /// Takes the place of a change's event and commits. What fails leaves the place empty and nothing changed, but for
@@ -225,7 +252,7 @@ impl Store {
     }
 
     /// Locks and changes, and leaves the transaction open; or ends it, when there was nothing to change.
-    async fn changing(&self, target: &Target, what: &Change) -> Result<Begun, StoreError> {
+    async fn changing(&self, target: &Target<'_>, what: &Change) -> Result<Tried, StoreError> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -239,18 +266,18 @@ impl Store {
         }
     }
 
-    async fn changing_once(&self, target: &Target, what: &Change) -> Result<Begun, StoreError> {
+    async fn changing_once(&self, target: &Target<'_>, what: &Change) -> Result<Tried, StoreError> {
         let statement = self.inner.statement_timeout + GRACE;
         let begin = change::begin(target.message.0, LOCK_WAIT.as_millis(), self.inner.statement_timeout.as_millis());
         let mut link = self.link().await?;
         link.command(begin, LOCK_WAIT + statement).await?;
         let rows = link.rows(what.sql(&self.inner.sql), what.arguments(target)?, statement).await?;
-        match what.read(&rows)? {
-            Verdict::Changed { effect, xid } => Ok(Begun::Changed { link, effect, xid }),
+        match what.read(target, &rows)? {
+            Verdict::Changed(begun) => Ok(Tried::Changed(link, begun)),
             Verdict::Nothing(changed) => {
                 link.command("ROLLBACK".to_owned(), statement).await?;
                 link.give_back();
-                Ok(Begun::Nothing(changed))
+                Ok(Tried::Nothing(changed))
             }
         }
     }
@@ -278,7 +305,7 @@ impl Store {
 }
 
 /// A transaction after its statement.
-enum Begun {
+enum Tried {
     Nothing(Changed),
-    Changed { link: Link, effect: Effect, xid: String },
+    Changed(Link, Begun),
 }

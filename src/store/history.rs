@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
+use uuid::Uuid;
 
 use super::row::Columns;
 use super::{Store, StoreError, arguments};
-use crate::domain::{Message, MessageId, Micros, RoomId, UserId};
+use crate::domain::{Message, MessageId, Micros, RoomId, ThreadId, UserId};
 
 /// A stretch of a room's history. Hidden messages are in none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,14 @@ pub struct Page {
     pub has_more: bool,
     /// The oldest message of the page, from where the next page goes on; `None` when there are no older ones.
     pub cursor: Option<MessageId>,
+}
+
+/// A message that was stored before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub at: Micros,
+    /// The thread inside its room that it went into.
+    pub thread: Option<ThreadId>,
 }
 
 impl Page {
@@ -65,13 +74,25 @@ impl Store {
         Page::of(&rows, limit)
     }
 
-    /// When a message of this author's was sent; `None` when there is no such message.
+    /// When a message of this author's was sent, and into which thread; `None` when there is no such message.
     ///
     /// # Errors
     /// When Postgres does not answer.
-    pub async fn sent_at(&self, message: MessageId, author: UserId) -> Result<Option<Micros>, StoreError> {
+    pub async fn sent_at(&self, message: MessageId, author: UserId) -> Result<Option<Sent>, StoreError> {
         let rows = self.read(|sql| &sql.sent_at, arguments!(message.0, author.0)).await?;
-        rows.first().map_or(Ok(None), |row| Columns::of(row).time())
+        let Some(mut columns) = rows.first().map(Columns::of) else { return Ok(None) };
+        let at = columns.time()?.unwrap_or_default();
+        Ok(Some(Sent { at, thread: columns.take::<Option<Uuid>>()?.map(ThreadId) }))
+    }
+
+    /// Who wrote a message of a room; `None` when there is no such message, or its author is gone.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn author_of(&self, room: RoomId, message: MessageId) -> Result<Option<UserId>, StoreError> {
+        let rows = self.read(|sql| &sql.author_of, arguments!(room.0, message.0)).await?;
+        let author = rows.first().map_or(Ok(None), |row| Columns::of(row).take::<Option<i64>>())?;
+        Ok(author.map(UserId))
     }
 
     /// Notes that a member has read up to a message. Says whether that is news: it is not when the member had read

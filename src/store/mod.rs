@@ -30,7 +30,7 @@ pub use account::{Admission, DirectConversation};
 pub use app::{Overview, Unread};
 pub use change::{Change, ChangeError, Changed, Effect, Target};
 pub use error::{Refusal, StoreError};
-pub use history::Page;
+pub use history::{Page, Sent};
 pub use report::{Report, Reported};
 pub use row::{Account, Membership};
 pub use settings::{Settings, is_identifier};

@@ -17,12 +17,14 @@ pub use thread::{MAX_TITLE_CHARS, ThreadCommand};
 pub use watch::{MAX_WATCHED, Watched};
 
 use super::{Code, Refusal};
-use crate::domain::{Emoji, MessageId, ThreadId};
+use crate::domain::{Emoji, MessageId, ThreadId, UserId};
 
 /// The longest message, in code points, after trimming.
 pub const MAX_CONTENT_CHARS: usize = 4000;
 /// The most attachments of one message.
 pub const MAX_ATTACHMENTS: usize = 10;
+/// The most people that one message mentions.
+pub const MAX_MENTIONS: usize = 20;
 /// The longest `client_id`, in characters.
 pub const MAX_CLIENT_ID_CHARS: usize = 64;
 /// The longest reason of a report, in characters, after trimming.
@@ -85,6 +87,8 @@ pub struct SendMessage {
     /// The thread inside the room that it is for.
     pub thread: Option<ThreadId>,
     pub attachments: Vec<Attachment>,
+    /// Whom it mentions besides those whose names stand in the text; at most [`MAX_MENTIONS`], each once.
+    pub mentions: Vec<UserId>,
     /// The sender's own name for this message, echoed in the ack and the event.
     pub client_id: Option<String>,
 }
@@ -208,6 +212,7 @@ fn send_message(fields: &Fields<'_, '_>, client_id: Option<String>) -> Result<Cl
         reply_to: fields.message_id("reply_to_id")?,
         thread: fields.thread_id()?,
         attachments: fields.attachments()?,
+        mentions: fields.mentions()?,
         client_id,
     }))
 }
@@ -311,6 +316,21 @@ impl<'a, 'v> Fields<'a, 'v> {
             return Err(wrong());
         }
         list.iter().map(|item| attachment(item).ok_or_else(wrong)).collect()
+    }
+
+    /// `mentions`, a list of at most [`MAX_MENTIONS`] user ids, which are strings.
+    fn mentions(&self) -> Result<Vec<UserId>, Refusal> {
+        let wrong = || Refusal::new(Code::InvalidMentions);
+        let Some(value) = self.present("mentions") else { return Ok(Vec::new()) };
+        let list = value.as_array().filter(|list| list.len() <= MAX_MENTIONS).ok_or_else(wrong)?;
+        let mut users = Vec::with_capacity(list.len());
+        for item in list {
+            let user = item.as_str().and_then(|text| text.parse().ok()).ok_or_else(wrong)?;
+            if !users.contains(&user) {
+                users.push(user);
+            }
+        }
+        Ok(users)
     }
 }
 

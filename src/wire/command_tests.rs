@@ -42,12 +42,32 @@ fn refusals_carry_the_texts_of_the_old_consumers() {
         (r#"{"type":"send_message","content":7}"#, Code::InvalidFrame, "Failed to process message"),
         (r#"{"type":"send_message","content":"a\u0000b"}"#, Code::InvalidFrame, "Failed to process message"),
         (r#"{"type":"send_message","content":"a\ud800b"}"#, Code::InvalidFrame, "Failed to process message"),
+        (r#"{"type":"send_message","content":"x","mentions":"7"}"#, Code::InvalidMentions, "Failed to process message"),
+        (r#"{"type":"send_message","content":"x","mentions":[7]}"#, Code::InvalidMentions, "Failed to process message"),
+        (
+            r#"{"type":"send_message","content":"x","mentions":["-7"]}"#,
+            Code::InvalidMentions,
+            "Failed to process message",
+        ),
         (r#"{"type":"typing","is_typing":1}"#, Code::InvalidFrame, "Failed to process message"),
         (r#"{"type":"read_receipt","message_id":"x"}"#, Code::InvalidFrame, "Failed to process message"),
     ];
     for (text, code, message) in cases {
         assert_eq!(refused(text), (code, message.to_owned()), "{text}");
     }
+}
+
+#[test]
+fn so_many_are_mentioned_each_once() {
+    let send = |count: u32| {
+        let ids: Vec<_> = (1..=count).map(|id| format!("\"{}\"", id.min(20))).collect();
+        decode(&format!(r#"{{"type":"send_message","content":"x","mentions":[{}]}}"#, ids.join(",")))
+    };
+    let Ok(ClientCommand::SendMessage(sent)) = send(20) else { panic!("is understood") };
+    assert_eq!(sent.mentions, (1..=20).map(UserId).collect::<Vec<_>>());
+    assert_eq!(send(21).map_err(|refusal| refusal.code), Err(Code::InvalidMentions));
+    let twice = decode(r#"{"type":"send_message","content":"x","mentions":["7","8","7"]}"#);
+    assert!(matches!(twice, Ok(ClientCommand::SendMessage(sent)) if sent.mentions == [UserId(7), UserId(8)]));
 }
 
 #[test]

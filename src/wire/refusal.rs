@@ -16,6 +16,7 @@ pub enum Code {
     AuthenticationRequired,
     InvalidFrame,
     InvalidAttachments,
+    InvalidMentions,
     UnknownCursor,
     Archived,
     Blocked,
@@ -51,6 +52,7 @@ impl Code {
             Self::AuthenticationRequired => "authentication_required",
             Self::InvalidFrame => "invalid_frame",
             Self::InvalidAttachments => "invalid_attachments",
+            Self::InvalidMentions => "invalid_mentions",
             Self::UnknownCursor => "unknown_cursor",
             Self::Archived => "room_archived",
             Self::Blocked => "blocked",
@@ -83,9 +85,11 @@ impl Code {
             Self::RoomNotFound => "Room not found",
             Self::CannotSend | Self::Archived => "You cannot send messages in this room",
             Self::AuthenticationRequired => "Authentication required",
-            Self::InvalidFrame | Self::InvalidAttachments | Self::UnknownCursor | Self::WrongSocket => {
-                "Failed to process message"
-            }
+            Self::InvalidFrame
+            | Self::InvalidAttachments
+            | Self::InvalidMentions
+            | Self::UnknownCursor
+            | Self::WrongSocket => "Failed to process message",
             Self::TooManyWatched => "You cannot watch so many at once",
             // The same text whoever blocked, so that nobody learns it.
             Self::Blocked => "You cannot send messages to this user",

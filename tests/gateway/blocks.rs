@@ -78,3 +78,34 @@ async fn a_new_block_works_at_once_when_django_says_so() {
     a.send(json!({"type": "send_message", "content": "mine"})).await;
     assert_eq!(a.wait_for("new_message").await["message"]["content"], "mine", "eve's is not seen");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_hidden_wrote_cannot_be_touched_by_a_remembered_id() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, eve, grace) = (stack.user("ada").await, stack.user("eve").await, stack.user("grace").await);
+    stack.member(&room, &ada, "moderator").await;
+    let secret = stack.messages(&room, &eve, 1).await[0];
+    stack.block(&eve, &ada).await;
+    let mut a = one.enter(&room, &ada).await;
+    let mut g = two.enter(&room, &grace).await;
+    for kind in ["add_reaction", "remove_reaction", "pin_message", "edit_message"] {
+        a.send(json!({"type": kind, "message_id": secret, "emoji": "👍", "content": "x"})).await;
+        let error = a.wait_for("error").await;
+        assert_eq!((&error["code"], &error["requestType"]), (&json!("message_not_found"), &json!(kind)));
+    }
+    // An answer to it is a message that answers nothing, to everybody.
+    a.send(json!({"type": "send_message", "content": "an answer", "reply_to_id": secret})).await;
+    for client in [&mut a, &mut g] {
+        let message = client.wait_for("new_message").await["message"].clone();
+        assert_eq!((&message["replyTo"], &message["replyToId"]), (&Value::Null, &Value::Null));
+    }
+    // What others do to it is not told to her, but for its end.
+    g.send(json!({"type": "add_reaction", "message_id": secret, "emoji": "🎉"})).await;
+    g.wait_for("reaction_updated").await;
+    a.send(json!({"type": "delete_message", "message_id": secret})).await;
+    g.wait_for("message_deleted").await;
+    let seen = a.events_until("message_deleted").await;
+    assert!(seen.iter().all(|event| event["event"] != "reaction_updated"), "a block shields nobody: {seen:?}");
+}

@@ -347,3 +347,24 @@ async fn reactions_have_a_limit_of_their_own_across_instances() {
     first.send(json!({"type": "send_message", "content": "still here"})).await;
     first.wait_for("new_message").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_deletions_and_pins_share_a_limit_across_instances() {
+    let scene = Scene::start().await;
+    let message = scene.message().await;
+    let limited = scene.stack.gateway().env("GATEWAY_LIMIT_CHANGES_PER_MINUTE", 3).start().await;
+    let mut first = limited.enter(&scene.room, &scene.ada).await;
+    let mut second = scene.two.enter(&scene.room, &scene.ada).await;
+    for (kind, event) in [("pin_message", "message_pinned"), ("unpin_message", "message_pinned")] {
+        second.send(json!({"type": kind, "message_id": message})).await;
+        second.wait_for(event).await;
+    }
+    first.send(json!({"type": "delete_message", "message_id": message})).await;
+    first.wait_for("message_deleted").await;
+    for kind in ["edit_message", "delete_message", "pin_message"] {
+        first.send(json!({"type": kind, "message_id": message, "content": "x"})).await;
+        let error = first.wait_for("error").await;
+        assert_eq!((&error["code"], &error["requestType"]), (&json!("rate_limited"), &json!(kind)));
+        assert!(error["retryAfter"].as_f64().unwrap() > 30.0, "{error}");
+    }
+}

@@ -104,7 +104,13 @@ async fn ten_thousand_random_frames_leave_everything_in_agreement() {
     eprintln!("CHAOS_SEED={seed}");
     let stack = Stack::start().await;
     let start = || {
-        let limits = ["MESSAGES_PER_MINUTE", "MESSAGES_PER_HOUR", "FRAMES_PER_SECOND", "REACTIONS_PER_MINUTE"];
+        let limits = [
+            "MESSAGES_PER_MINUTE",
+            "MESSAGES_PER_HOUR",
+            "FRAMES_PER_SECOND",
+            "REACTIONS_PER_MINUTE",
+            "CHANGES_PER_MINUTE",
+        ];
         let unlimited =
             limits.iter().fold(stack.gateway(), |gateway, limit| gateway.env(&format!("GATEWAY_LIMIT_{limit}"), 0));
         unlimited.env("GATEWAY_OUTBOX_BYTES", 16 << 20).start()

@@ -114,3 +114,26 @@ async fn what_was_refused_may_be_sent_again_under_the_same_name() {
     assert_eq!(client.wait_for("message_ack").await["clientId"], "x");
     assert_eq!(rows(&stack).await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_acknowledged_with_the_place_in_the_thread_that_the_message_went_into() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let room = stack.room(RoomSpec::default()).await;
+    sqlx::query("UPDATE community_room SET auto_thread = true").execute(stack.db()).await.unwrap();
+    let ada = stack.user("ada").await;
+    let question = stack.messages(&room, &ada, 1).await[0];
+    let mut client = one.enter(&room, &ada).await;
+    let answer = json!({"type": "send_message", "content": "an answer", "client_id": "mine", "reply_to_id": question});
+    client.send(answer.clone()).await;
+    let ack = client.wait_for("message_ack").await;
+    assert_eq!(ack["offset"], 1, "the first of its thread: {ack}");
+    // The ack is lost: only the message itself still tells where it went.
+    let key = format!("community:nonce:{}:mine", ada.id);
+    let mut redis = stack.redis().await;
+    redis::cmd("HDEL").arg(key).arg("ack").arg("until").exec_async(&mut redis).await.unwrap();
+    let mut again = two.enter(&room, &ada).await;
+    again.send(answer).await;
+    assert_eq!(again.wait_for("message_ack").await, ack);
+    assert_eq!(rows(&stack).await, 2, "the question and one answer");
+}

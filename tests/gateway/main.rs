@@ -54,5 +54,6 @@ mod store_reads;
 mod store_writer;
 #[path = "../support/mod.rs"]
 mod support;
+mod thread_changes;
 mod threads;
 mod typing;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::app_stage::open;
 use crate::support::{RoomSpec, Stack, UserSpec};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,4 +64,43 @@ async fn attachments_come_from_the_configured_hosts() {
         client.send(send(wrong.clone())).await;
         assert_eq!(client.wait_for("error").await["code"], "invalid_attachments", "{wrong}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mentions_are_also_given_by_id() {
+    let stack = Stack::start().await;
+    let gateway = stack.gateway().start().await;
+    let room = stack.room(RoomSpec { visibility: "private", ..RoomSpec::default() }).await;
+    let [ada, grace, eve, stranger] =
+        [stack.user("ada").await, stack.user("grace").await, stack.user("eve").await, stack.user("stranger").await];
+    for member in [&ada, &grace, &eve] {
+        stack.member(&room, member, "member").await;
+    }
+    let (mut hers, ..) = open(&stack, &gateway, &grace).await;
+    let mut client = gateway.enter(&room, &ada).await;
+    let given = [grace.id.to_string(), stranger.id.to_string(), "987654".to_owned(), grace.id.to_string()];
+    client.send(json!({"type": "send_message", "content": "hello @eve, @grace", "mentions": given})).await;
+    let message = client.wait_for("new_message").await["message"].clone();
+    assert_eq!(message["mentions"], json!([grace.id, eve.id]), "those who may read the room, each once");
+    assert_eq!(hers.wait_for("mention").await["messageId"], message["id"]);
+
+    for wrong in [json!("1"), json!([1]), json!([null]), json!(["x"]), json!(vec!["1"; 21])] {
+        client.send(json!({"type": "send_message", "content": "hello", "mentions": wrong})).await;
+        let error = client.wait_for("error").await;
+        assert_eq!((&error["code"], &error["requestType"]), (&json!("invalid_mentions"), &json!("send_message")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_are_mentioned_whether_given_or_named() {
+    let stack = Stack::start().await;
+    let gateway = stack.gateway().start().await;
+    let room = stack.room(RoomSpec::default()).await;
+    let users = stack.users("user", 30).await;
+    let mut client = gateway.enter(&room, &users[0]).await;
+    let given: Vec<_> = users[..15].iter().map(|user| user.id.to_string()).collect();
+    let text: String = users[10..].iter().map(|user| format!("@{} ", user.username)).collect();
+    client.send(json!({"type": "send_message", "content": text, "mentions": given})).await;
+    let expected: Vec<_> = users[..20].iter().map(|user| user.id).collect();
+    assert_eq!(client.wait_for("new_message").await["message"]["mentions"], json!(expected));
 }

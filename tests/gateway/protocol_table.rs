@@ -21,60 +21,62 @@ struct Row {
 
 const WRITERS: &str = "who may write in the room";
 const FRAMES: &str = "frames";
+const CHANGES: &str = "frames; changes a minute";
 /// Why somebody may not write.
 const WRITING: &str = "room_archived cannot_send blocked not_admitted trust_too_low";
 
 const TABLE: [Row; 19] = [
     Row { frame: r#"{"type":"ping"}"#, who: "everybody, in every state", limits: FRAMES, events: "pong", errors: "" },
     Row {
-        frame: r#"{"type":"send_message","content":"…","reply_to_id":"<uuid>"?,"attachments":[{url,name,size,type}]?,"client_id":"…"?,"thread_id":"<uuid>"?}"#,
+        frame: r#"{"type":"send_message","content":"…","reply_to_id":"<uuid>"?,"attachments":[{url,name,size,type}]?,"mentions":["1"]?,"client_id":"…"?,"thread_id":"<uuid>"?}"#,
         who: "who may write in the room; in a locked thread, moderators",
         limits: "frames; messages a minute and an hour; slow mode; a repeated `client_id` counts nothing",
         events: "new_message message_ack thread_updated",
-        errors: "content_required content_too_long invalid_attachments links_not_allowed attachments_not_allowed \
+        errors: "content_required content_too_long invalid_attachments invalid_mentions links_not_allowed attachments_not_allowed \
                  slow_mode rate_limited thread_not_found thread_locked thread_archived WRITING",
     },
     Row {
         frame: r#"{"type":"edit_message","message_id":"<uuid>","content":"…"}"#,
         who: "its author, who may still write",
-        limits: FRAMES,
+        limits: CHANGES,
         events: "message_edited",
-        errors: "content_required content_too_long links_not_allowed message_not_found not_allowed WRITING",
+        errors: "content_required content_too_long links_not_allowed message_not_found not_allowed thread_archived \
+                 rate_limited WRITING",
     },
     Row {
         frame: r#"{"type":"delete_message","message_id":"<uuid>"}"#,
         who: "its author; moderators, who leave a record",
-        limits: FRAMES,
+        limits: CHANGES,
         events: "message_deleted",
-        errors: "message_not_found not_allowed room_archived",
+        errors: "message_not_found not_allowed thread_archived rate_limited room_archived",
     },
     Row {
         frame: r#"{"type":"add_reaction","message_id":"<uuid>","emoji":"👍"}"#,
         who: WRITERS,
         limits: "frames; reactions a minute",
         events: "reaction_updated",
-        errors: "invalid_emoji message_not_found rate_limited WRITING",
+        errors: "invalid_emoji message_not_found thread_archived rate_limited WRITING",
     },
     Row {
         frame: r#"{"type":"remove_reaction","message_id":"<uuid>","emoji":"👍"}"#,
         who: WRITERS,
         limits: "frames; reactions a minute",
         events: "reaction_updated",
-        errors: "invalid_emoji message_not_found rate_limited WRITING",
+        errors: "invalid_emoji message_not_found thread_archived rate_limited WRITING",
     },
     Row {
         frame: r#"{"type":"pin_message","message_id":"<uuid>"}"#,
         who: "moderators",
-        limits: FRAMES,
+        limits: CHANGES,
         events: "message_pinned",
-        errors: "message_not_found not_allowed room_archived",
+        errors: "message_not_found not_allowed thread_archived rate_limited room_archived",
     },
     Row {
         frame: r#"{"type":"unpin_message","message_id":"<uuid>"}"#,
         who: "moderators",
-        limits: FRAMES,
+        limits: CHANGES,
         events: "message_pinned",
-        errors: "message_not_found not_allowed room_archived",
+        errors: "message_not_found not_allowed thread_archived rate_limited room_archived",
     },
     Row {
         frame: r#"{"type":"typing","is_typing":true}"#,
@@ -128,16 +130,16 @@ const TABLE: [Row; 19] = [
     Row {
         frame: r#"{"type":"lock_thread","thread_id":"<uuid>"}"#,
         who: "moderators",
-        limits: FRAMES,
+        limits: CHANGES,
         events: "thread_updated",
-        errors: "thread_not_found not_allowed room_archived",
+        errors: "thread_not_found not_allowed rate_limited room_archived",
     },
     Row {
         frame: r#"{"type":"unlock_thread","thread_id":"<uuid>"}"#,
         who: "moderators",
-        limits: FRAMES,
+        limits: CHANGES,
         events: "thread_updated",
-        errors: "thread_not_found not_allowed room_archived",
+        errors: "thread_not_found not_allowed rate_limited room_archived",
     },
     Row {
         frame: r#"{"type":"watch","room_ids":["<uuid>"]?,"user_ids":["1"]?}"#,

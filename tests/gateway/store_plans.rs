@@ -67,7 +67,7 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
              ARRAY[false]"
         ),
         "report" => format!("'{room}', '{message}', 20, '{new}', ARRAY[1]::bigint[], 'rude', 3"),
-        "thread" | "thread_of" => format!("'{room}', '{message}'"),
+        "thread" | "thread_of" | "author_of" => format!("'{room}', '{message}'"),
         "thread_latest" => format!("'{room}', '{message}', 51"),
         "thread_history" => format!("'{room}', '{message}', '{message}', 51"),
         "create_thread" => format!("'{room}', '{new}', 20, '{message}', NULL"),

@@ -317,12 +317,14 @@ async fn a_threads_past_is_paged_to_its_end() {
     while !cursor.is_null() {
         scene.ada.1.send(json!({"type": "request_history", "thread_id": thread, "cursor": cursor, "limit": 3})).await;
         let page = scene.ada.1.wait_for("message_history").await;
+        assert_eq!(page["threadId"], thread);
         seen.splice(..0, named(&page));
         cursor = page["cursor"].clone();
     }
     assert_eq!(seen, ids[3..10]);
     scene.ada.1.send(json!({"type": "request_history"})).await;
-    assert_eq!(named(&scene.ada.1.wait_for("message_history").await), ids[..3], "the room's past has none of them");
+    let page = scene.ada.1.wait_for("message_history").await;
+    assert_eq!((named(&page), page.get("threadId")), (ids[..3].to_vec(), None), "the room's past has none of them");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,11 @@
 
 use super::{MESSAGE, PAGE};
 
+/// Says whether the thread `t` is archived: by hand, or by itself, so many hours after its last message. False when
+/// there is no thread.
+pub(super) const ARCHIVED: &str = "COALESCE(t.is_archived OR COALESCE(t.last_message_at, t.created_at) \
+     + make_interval(hours => t.auto_archive_after_hours) < clock_timestamp(), false)";
+
 /// A thread's columns, in the order in which `row` reads them.
 macro_rules! columns {
     () => {

@@ -114,19 +114,27 @@ pub fn dm_state(thread: ThreadId, state: &State<'_>) -> Vec<u8> {
     })
 }
 
-/// `message_history`: a page of older messages, oldest first.
+/// `message_history`: a page of older messages, oldest first; of a thread inside the room, with its `threadId`.
 #[must_use]
-pub fn message_history(messages: &[&Message], has_more: bool, cursor: Option<MessageId>) -> Vec<u8> {
+pub fn message_history(
+    thread: Option<ThreadId>,
+    messages: &[&Message],
+    has_more: bool,
+    cursor: Option<MessageId>,
+) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Event<'a> {
         event: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        thread_id: Option<Text<ThreadId>>,
         messages: Vec<MessageJson<'a>>,
         has_more: bool,
         cursor: Option<Text<MessageId>>,
     }
     encode(&Event {
         event: "message_history",
+        thread_id: thread.map(Text),
         messages: messages.iter().copied().map(MessageJson).collect(),
         has_more,
         cursor: cursor.map(Text),
