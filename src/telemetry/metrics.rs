@@ -9,6 +9,12 @@ use prometheus::{
 /// Upper bounds, in seconds, of the buckets of every duration.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// Upper bounds of the buckets of every number of things handled together.
+const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// A histogram of numbers of things, not of durations.
+type CountHistogram = Histogram;
+
 macro_rules! help {
     ($($line:literal)*) => { concat!($($line),*).trim() };
 }
@@ -18,6 +24,9 @@ macro_rules! make {
     (IntGauge, $name:expr, $help:expr, []) => { IntGauge::new($name, $help) };
     (Histogram, $name:expr, $help:expr, []) => {
         Histogram::with_opts(HistogramOpts::new($name, $help).buckets(SECONDS.to_vec()))
+    };
+    (CountHistogram, $name:expr, $help:expr, []) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help).buckets(COUNTS.to_vec()))
     };
     (IntCounterVec, $name:expr, $help:expr, [$($label:literal),+]) => {
         IntCounterVec::new(Opts::new($name, $help), &[$($label),+])
@@ -155,6 +164,22 @@ metrics! {
     redis_failures_total: IntCounterVec ["part"],
     /// Control messages received, by action.
     control_total: IntCounterVec ["action"],
+    /// Requests to the moderation API, by outcome.
+    openai_requests_total: IntCounterVec ["outcome"],
+    /// Time of a request to the moderation API, in seconds.
+    openai_request_seconds: Histogram [],
+    /// Texts in one request to the moderation API.
+    openai_batch_texts: CountHistogram [],
+    /// Texts for the second layer of moderation: `asked`, `shared` with one in flight, or answered from the `cache`.
+    openai_texts_total: IntCounterVec ["answer"],
+    /// Tokens sent to the moderation API, as estimated from the texts' bytes.
+    openai_tokens_total: IntCounter [],
+    /// Texts waiting for a request to the moderation API now.
+    openai_queue: IntGauge [],
+    /// Breaker of the moderation API: 0 closed, 1 probing, 2 open.
+    openai_breaker: IntGauge [],
+    /// Texts that the second layer of moderation could not judge, by reason.
+    openai_unavailable_total: IntCounterVec ["reason"],
     /// 1 while the named dependency answers and delivers, else 0.
     dependency_up: IntGaugeVec ["dependency"],
 }
