@@ -4,8 +4,38 @@
 //! topic live in one slot; the braces are left out otherwise, because the names without them are the contract.
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::domain::{InstanceName, RoomId, ThreadId, Topic, UserId};
+
+/// Whether the realtime Redis is a Cluster. A process has one, so this is decided once, before the first name is made.
+static TAGGED: AtomicBool = AtomicBool::new(false);
+
+/// From now on ids are hash tags: for a Cluster, before any name is made.
+pub fn tag_ids() {
+    TAGGED.store(true, Ordering::Release);
+}
+
+/// Whether ids are hash tags, and channels sharded.
+#[must_use]
+pub fn are_ids_tagged() -> bool {
+    TAGGED.load(Ordering::Acquire)
+}
+
+/// An id as it stands in a name.
+fn tagged(id: impl Display) -> String {
+    let id = id.to_string();
+    if are_ids_tagged() { ["{", &id, "}"].concat() } else { id }
+}
+
+/// A topic as it stands in a name: its kind, and its id.
+fn tagged_topic(topic: Topic) -> String {
+    let topic = topic.to_string();
+    match topic.split_once(':') {
+        Some((kind, id)) => [kind, ":", &tagged(id)].concat(),
+        None => topic,
+    }
+}
 
 /// The channel that Django sends control messages on.
 pub const CONTROL: &str = "community:control";
@@ -14,6 +44,7 @@ pub const CONTROL: &str = "community:control";
 /// `community:user:{id}`, `community:online:{id}`.
 #[must_use]
 pub fn channel(topic: Topic) -> String {
+    let topic = tagged_topic(topic);
     format!("community:{topic}")
 }
 
@@ -22,6 +53,7 @@ pub fn channel(topic: Topic) -> String {
 pub fn parse_channel(channel: &[u8]) -> Option<Topic> {
     let text = std::str::from_utf8(channel).ok()?;
     let (kind, id) = text.strip_prefix("community:")?.split_once(':')?;
+    let id = id.strip_prefix('{').and_then(|id| id.strip_suffix('}')).unwrap_or(id);
     match kind {
         "room" => Some(Topic::Room(RoomId(id.parse().ok()?))),
         "dm" => Some(Topic::Dm(ThreadId(id.parse().ok()?))),
@@ -36,6 +68,7 @@ pub fn parse_channel(channel: &[u8]) -> Option<Topic> {
 /// after the last event.
 #[must_use]
 pub fn log(topic: Topic) -> String {
+    let topic = tagged_topic(topic);
     format!("community:log:{topic}")
 }
 
@@ -43,6 +76,7 @@ pub fn log(topic: Topic) -> String {
 /// last event, so that an epoch outlives its log.
 #[must_use]
 pub fn position(topic: Topic) -> String {
+    let topic = tagged_topic(topic);
     format!("community:position:{topic}")
 }
 
@@ -56,18 +90,21 @@ pub const POSITION_SECONDS: u64 = 7 * 86_400;
 /// [`crate::config::Presence`]'s lease after the last renewal.
 #[must_use]
 pub fn presence(id: impl Display) -> String {
+    let id = tagged(id);
     format!("community:presence:{id}")
 }
 
 /// ZSET `user|instance` → lease end: which instances hold a user's seats in a room. Ours; expires with the presence.
 #[must_use]
 pub fn seats(id: impl Display) -> String {
+    let id = tagged(id);
     format!("community:seats:{id}")
 }
 
 /// ZSET instance → lease end: which instances have seats in a room. Ours; expires with the presence.
 #[must_use]
 pub fn places(id: impl Display) -> String {
+    let id = tagged(id);
     format!("community:places:{id}")
 }
 
@@ -75,6 +112,7 @@ pub fn places(id: impl Display) -> String {
 /// a user's leaving. Ours; expires with the presence.
 #[must_use]
 pub fn presence_state(id: impl Display) -> String {
+    let id = tagged(id);
     format!("community:presence_state:{id}")
 }
 
@@ -82,12 +120,14 @@ pub fn presence_state(id: impl Display) -> String {
 /// linger in a room where others type on.
 #[must_use]
 pub fn typing(id: impl Display) -> String {
+    let id = tagged(id);
     format!("community:typing:{id}")
 }
 
 /// ZSET of the times of a user's sends: the sliding windows. Lives as long as the longest window.
 #[must_use]
 pub fn send_window(user: UserId) -> String {
+    let user = tagged(user);
     format!("rate_limit:community:{user}")
 }
 
@@ -110,6 +150,7 @@ pub fn slow_mode(room: RoomId, user: UserId) -> String {
 /// ZSET of the times of a user's reactions. Lives one minute.
 #[must_use]
 pub fn reaction_window(user: UserId) -> String {
+    let user = tagged(user);
     format!("rate_limit:community:reactions:{user}")
 }
 
@@ -128,6 +169,7 @@ pub fn change_window(user: UserId) -> String {
 /// ZSET of the times of a user's new connections. Lives one minute.
 #[must_use]
 pub fn connect_window(user: UserId) -> String {
+    let user = tagged(user);
     format!("rate_limit:community:connects:{user}")
 }
 
@@ -135,6 +177,7 @@ pub fn connect_window(user: UserId) -> String {
 /// for a moment after the last socket. Ours; expires with the leases.
 #[must_use]
 pub fn sockets(user: UserId) -> String {
+    let user = tagged(user);
     format!("community:sockets:{user}")
 }
 

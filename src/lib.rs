@@ -22,6 +22,7 @@ pub mod wire;
 pub mod bus;
 pub mod identity;
 pub mod presence;
+pub mod realtime;
 pub mod socket;
 pub mod store;
 

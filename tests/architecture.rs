@@ -27,10 +27,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("socket", &["wire"]),
     ("identity", &[]),
     ("store", &[]),
-    ("bus", &["wire::event"]),
-    ("presence", &[]),
+    ("realtime", &[]),
+    ("bus", &["realtime", "wire::event"]),
+    ("presence", &["realtime"]),
     ("hub", &["socket", "bus", "wire"]),
-    ("access", &["wire", "store"]),
+    ("access", &["realtime", "wire", "store"]),
     ("command", &["wire", "access", "moderation", "store", "bus", "presence", "handover"]),
     ("session", &["socket", "wire", "access", "command", "hub", "identity", "store", "bus", "presence"]),
     ("http", &["identity", "access"]),
@@ -62,7 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// In which modules a dependency may be named.
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
-    ("redis", &["bus", "access", "presence"]),
+    ("redis", &["realtime", "bus", "access", "presence"]),
     ("fred", &["identity", "handover"]),
     ("reqwest", &["moderation"]),
     ("rmpv", &["bus"]),

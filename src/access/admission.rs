@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use redis::aio::ConnectionManager;
-use redis::{RedisError, Script};
+use redis::{Cmd, RedisError, Script};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -23,11 +22,12 @@ use super::quota::{micros, within};
 use crate::domain::{ConnectionId, InstanceName, Topic, UserId};
 use crate::keyspace;
 use crate::lifecycle::Lifecycle;
+use crate::realtime::{self, Connection};
 use crate::telemetry::Metrics;
 
-static ADMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/admit.lua")));
+static ADMIT: LazyLock<Script> = LazyLock::new(|| realtime::script(include_str!("lua/admit.lua")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
-static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle.lua")));
+static SETTLE: LazyLock<Script> = LazyLock::new(|| realtime::script(include_str!("lua/settle.lua")));
 static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/hold.lua")));
 
 /// Time in which new sockets are counted.
@@ -92,7 +92,7 @@ type Held = HashMap<UserId, Vec<ConnectionId>>;
 pub struct Admission(Arc<Inner>);
 
 struct Inner {
-    connection: ConnectionManager,
+    connection: Connection,
     instance: InstanceName,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -116,7 +116,7 @@ impl Admission {
     /// Makes the admission of an instance. `announcement` makes the bytes that say that a user is online, or no longer.
     #[must_use]
     pub fn new(
-        connection: ConnectionManager,
+        connection: Connection,
         instance: InstanceName,
         limits: Limits,
         metrics: Arc<Metrics>,
@@ -194,11 +194,8 @@ impl Admission {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipe = redis::pipe();
-        for user in users {
-            pipe.exists(keyspace::sockets(*user));
-        }
-        within(pipe.query_async(&mut self.0.connection.clone())).await.map_err(|error| {
+        let all = users.iter().map(|user| Cmd::exists(keyspace::sockets(*user))).collect();
+        within(self.0.connection.all(all)).await.map_err(|error| {
             self.0.count_failure();
             error.map_or(AdmissionError::Late, AdmissionError::Redis)
         })

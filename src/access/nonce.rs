@@ -8,13 +8,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::Script;
-use redis::aio::ConnectionManager;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::quota::within;
 use crate::domain::{MessageId, UserId};
 use crate::keyspace;
+use crate::realtime::Connection;
 use crate::telemetry::Metrics;
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/nonce.lua")));
@@ -64,14 +64,14 @@ pub enum NonceError {
 /// The names of all messages of ten minutes. Cloning is cheap.
 #[derive(Clone)]
 pub struct Nonces {
-    connection: ConnectionManager,
+    connection: Connection,
     metrics: Arc<Metrics>,
 }
 
 impl Nonces {
     /// Names over a connection to the realtime database.
     #[must_use]
-    pub fn new(connection: ConnectionManager, metrics: Arc<Metrics>) -> Self {
+    pub fn new(connection: Connection, metrics: Arc<Metrics>) -> Self {
         Self { connection, metrics }
     }
 

@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::{RedisError, Script};
 
 use crate::domain::{Micros, UserId};
+use crate::realtime::Connection;
 use crate::telemetry::Metrics;
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/quota.lua")));
@@ -60,7 +60,7 @@ pub struct Ticket {
 /// The limits of one verb. Cloning is cheap.
 #[derive(Clone)]
 pub struct Quota {
-    connection: ConnectionManager,
+    connection: Connection,
     verb: &'static str,
     key: fn(UserId) -> String,
     windows: Arc<[Window]>,
@@ -72,7 +72,7 @@ impl Quota {
     /// [`crate::keyspace::send_window`].
     #[must_use]
     pub fn new(
-        connection: ConnectionManager,
+        connection: Connection,
         verb: &'static str,
         key: fn(UserId) -> String,
         windows: &[Window],

@@ -1,15 +1,19 @@
 //! What `check` wants to know about the realtime Redis: is it new enough, does it write, does pub/sub deliver, do the
 //! clocks agree.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, InfoDict};
+use redis::{InfoDict, PushInfo, PushKind};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{BusError, COMMAND_DEADLINE};
+use super::BusError;
+use crate::config::Deployment;
 use crate::domain::Micros;
 use crate::keyspace;
+use crate::realtime::{self, Connection, Dialer};
 
 /// The oldest Redis that has all the commands we send (`GETDEL`, `ZADD … GT`): 6.2.
 pub const OLDEST: (u32, u32) = (6, 2);
@@ -45,28 +49,25 @@ impl Report {
 ///
 /// # Errors
 /// When the address cannot be used, or Redis does not answer in time.
-pub async fn examine(url: &str) -> Result<Report, BusError> {
-    let client = Client::open(url).map_err(|error| BusError::Url(error.to_string()))?;
-    let settings = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(Duration::from_secs(3)))
-        .set_response_timeout(Some(COMMAND_DEADLINE));
-    let mut connection =
-        client.get_multiplexed_async_connection_with_config(&settings).await.map_err(BusError::redis("connecting"))?;
+pub async fn examine(deployment: &Deployment) -> Result<Report, BusError> {
+    let dialer = Dialer::new(deployment)?;
+    let mut server = dialer.look().await?;
     let info: InfoDict =
-        redis::cmd("INFO").query_async(&mut connection).await.map_err(BusError::redis("asking for its version"))?;
-    let writable = write(&mut connection).await;
-    let clock_skew = skew(&mut connection).await?;
+        redis::cmd("INFO").query_async(&mut server).await.map_err(BusError::redis("asking for its version"))?;
+    let clock_skew = skew(&mut server).await?;
+    let connection = dialer.connect().await?;
+    let writable = write(&mut connection.clone()).await;
     let policy: Option<String> = info.get("maxmemory_policy");
     Ok(Report {
         version: info.get("redis_version").unwrap_or_default(),
         writable,
         evicts: policy.filter(|policy| policy != "noeviction"),
-        delivers: delivers(&client, &mut connection).await?,
+        delivers: delivers(&dialer, connection).await?,
         clock_skew,
     })
 }
 
-async fn write(connection: &mut MultiplexedConnection) -> bool {
+async fn write(connection: &mut Connection) -> bool {
     let key = keyspace::check(Uuid::new_v4());
     redis::cmd("SET").arg(key).arg(1).arg("PX").arg(1).query_async::<()>(connection).await.is_ok()
 }
@@ -81,15 +82,21 @@ async fn skew(connection: &mut MultiplexedConnection) -> Result<i64, BusError> {
 }
 
 /// Subscribes on a second connection, publishes on the first and waits for the message.
-async fn delivers(client: &Client, connection: &mut MultiplexedConnection) -> Result<bool, BusError> {
-    use futures_util::StreamExt;
-
+async fn delivers(dialer: &Dialer, mut connection: Connection) -> Result<bool, BusError> {
     let channel = keyspace::check(Uuid::new_v4());
+    let came = Arc::new(Notify::new());
+    let coming = Arc::clone(&came);
+    let pushes = move |push: PushInfo| {
+        if matches!(push.kind, PushKind::Message | PushKind::SMessage) {
+            coming.notify_one();
+        }
+    };
+    let listener = dialer.listen(Box::new(pushes)).await?;
     let probe = async {
-        let mut subscription = client.get_async_pubsub().await?;
-        subscription.subscribe(&channel).await?;
-        redis::cmd("PUBLISH").arg(&channel).arg("check").query_async::<()>(connection).await?;
-        Ok(subscription.on_message().next().await.is_some())
+        listener.subscribe(std::slice::from_ref(&channel)).await?;
+        realtime::publish(&channel, b"check").exec_async(&mut connection).await?;
+        came.notified().await;
+        Ok(true)
     };
     match tokio::time::timeout(DELIVERY, probe).await {
         Ok(delivered) => delivered.map_err(BusError::redis("trying pub/sub")),

@@ -9,47 +9,55 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use redis::Script;
-use redis::aio::ConnectionManager;
 
 use super::envelope::{LUA_TIME, Payload};
 use super::{BusError, Envelope, Kind};
 use crate::domain::{MessageId, Micros, Topic};
 use crate::keyspace;
+use crate::realtime::{self, Connection};
 use crate::telemetry::Metrics;
 use crate::wire::event::{self, Place};
 
 /// How many events a log keeps.
 pub const KEPT: usize = 1_000;
 
+/// Begins an epoch if there is none, or if the server has lived another life since: one that was restarted from disk,
+/// or a replica that took over, may have forgotten the newest offsets, which must not be given out again.
+/// KEYS: position, log. `fresh` is the new epoch.
+const BEGIN: &str = r"
+    local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
+    local there = redis.call('HMGET', KEYS[1], 'epoch', 'life')
+    if not there[1] or there[2] ~= life then
+      local clock = redis.call('TIME')
+      redis.call('DEL', KEYS[1], KEYS[2])
+      redis.call('HSET', KEYS[1], 'epoch', fresh, 'life', life,
+                 'time', string.format('%.0f', clock[1] * 1000000 + clock[2]))
+    end
+";
+
 /// Takes the next offsets of a topic; the first ever begins an epoch.
 static RESERVE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[2]) == 1 then
-            local clock = redis.call('TIME')
-            redis.call('HSET', KEYS[1], 'time', string.format('%.0f', clock[1] * 1000000 + clock[2]))
-          end
+    Script::new(&format!(
+        r"local fresh = ARGV[2] {BEGIN}
           local last = redis.call('HINCRBY', KEYS[1], 'offset', ARGV[1])
           redis.call('EXPIRE', KEYS[1], ARGV[3])
-          return {redis.call('HGET', KEYS[1], 'epoch'), last - ARGV[1] + 1}",
-    )
+          return {{redis.call('HGET', KEYS[1], 'epoch'), last - ARGV[1] + 1}}",
+    ))
 });
 
 /// Says where a topic stands; the first to ask begins an epoch.
 static POSITION: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1]) == 1 then
-            local clock = redis.call('TIME')
-            redis.call('HSET', KEYS[1], 'time', string.format('%.0f', clock[1] * 1000000 + clock[2]))
-            redis.call('EXPIRE', KEYS[1], ARGV[2])
-          end
+    Script::new(&format!(
+        r"local fresh = ARGV[1] {BEGIN}
+          if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
           return redis.call('HMGET', KEYS[1], 'epoch', 'published', 'time')",
-    )
+    ))
 });
 
 /// Logs and publishes events at offsets taken before. What the log already has at an offset is not published again, so
 /// that a repeated call after a lost answer does nothing; only a void gives way to the event that comes late after all.
 static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&format!(
+    realtime::script(&format!(
         r"local position, log, channel = KEYS[1], KEYS[2], ARGV[1]
           local current = redis.call('HGET', position, 'epoch') == ARGV[2]
           local offset, sent = tonumber(ARGV[3]), 0
@@ -109,12 +117,12 @@ impl Position {
 /// The logs of all topics.
 #[derive(Clone)]
 pub struct Log {
-    connection: ConnectionManager,
+    connection: Connection,
     metrics: Arc<Metrics>,
 }
 
 impl Log {
-    pub(super) fn new(connection: ConnectionManager, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(connection: Connection, metrics: Arc<Metrics>) -> Self {
         Self { connection, metrics }
     }
 
@@ -128,7 +136,7 @@ impl Log {
             let mut connection = self.connection.clone();
             async move {
                 let mut call = RESERVE.key(keyspace::position(*topic));
-                call.arg(count).arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
+                call.key(keyspace::log(*topic)).arg(count).arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
                 let taken = BusError::within("taking offsets", call.invoke_async(&mut connection));
                 let (epoch, offset): (String, u64) = taken.await?;
                 Ok(Place { epoch: parse_epoch(&epoch), offset })
@@ -167,8 +175,7 @@ impl Log {
     /// # Errors
     /// When Redis does not answer in time.
     pub async fn pass(&self, topic: Topic, event: &Envelope) -> Result<(), BusError> {
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(keyspace::channel(topic)).arg(event.encode());
+        let publish = realtime::publish(&keyspace::channel(topic), &event.encode());
         let () = BusError::within("publishing", publish.query_async(&mut self.connection.clone())).await?;
         self.metrics.bus_published_total.with_label_values(&[event.kind.as_str()]).inc();
         Ok(())
@@ -180,7 +187,7 @@ impl Log {
     /// When Redis does not answer in time.
     pub async fn position(&self, topic: Topic) -> Result<Position, BusError> {
         let mut call = POSITION.key(keyspace::position(topic));
-        call.arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
+        call.key(keyspace::log(topic)).arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
         let mut connection = self.connection.clone();
         let answer = BusError::within("reading a position", call.invoke_async(&mut connection));
         let (epoch, published, time): (String, Option<u64>, Option<i64>) = answer.await?;

@@ -10,37 +10,29 @@ pub mod log;
 pub mod subscriber;
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::io::tcp::TcpSettings;
-use redis::{Client, IntoConnectionInfo, ProtocolVersion};
 
 pub use control::Control;
 pub use envelope::{Envelope, Foreign, Kind, Malformed, Payload};
 pub use log::{Log, Position};
 pub use subscriber::{Inbound, Inbox, Subscriber, Subscription};
 
+use crate::config::Deployment;
+use crate::lifecycle::Lifecycle;
+use crate::realtime::{self, COMMAND_DEADLINE, Connection, DialError, Dialer};
 use crate::telemetry::Metrics;
-
-/// How long one command may take before it counts as failed.
-pub const COMMAND_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A failure to talk to the realtime Redis.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// The URL cannot be used; the text says why and holds no password.
-    #[error("the realtime Redis URL cannot be used: {0}")]
-    Url(String),
+    /// There is no connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// No answer, or an error, while doing what is named.
     #[error("the realtime Redis failed while {doing}: {source}")]
     Redis { doing: &'static str, source: redis::RedisError },
     /// No answer within the deadline, while doing what is named.
     #[error("the realtime Redis did not answer in time while {0}")]
     Late(&'static str),
-    /// No answer at start within the deadline.
-    #[error("the realtime Redis did not answer within {0:?}")]
-    NoAnswer(Duration),
 }
 
 impl BusError {
@@ -58,8 +50,8 @@ impl BusError {
 /// The realtime Redis: one pipelined connection for commands, one for the subscription.
 #[derive(Clone)]
 pub struct Bus {
-    client: Client,
-    connection: ConnectionManager,
+    dialer: Dialer,
+    connection: Connection,
     log: Log,
 }
 
@@ -68,39 +60,16 @@ impl Bus {
     ///
     /// # Errors
     /// When the URL cannot be used, or Redis does not answer within three seconds.
-    pub async fn connect(url: &str, metrics: Arc<Metrics>) -> Result<Self, BusError> {
-        let info = url.into_connection_info().map_err(|error| BusError::Url(error.to_string()))?;
-        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let info = info.set_redis_settings(redis).set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let client = Client::open(info).map_err(|error| BusError::Url(error.to_string()))?;
-        let deadline = Duration::from_secs(3);
-        // The connection below tries again without end and would not say why; this one tells what is wrong.
-        tokio::time::timeout(deadline, client.get_multiplexed_async_connection())
-            .await
-            .map_err(|_| BusError::NoAnswer(deadline))?
-            .map_err(BusError::redis("connecting"))?;
-        let connecting = ConnectionManager::new_with_config(client.clone(), Self::settings());
-        let connection = tokio::time::timeout(deadline, connecting)
-            .await
-            .map_err(|_| BusError::NoAnswer(deadline))?
-            .map_err(BusError::redis("connecting"))?;
+    pub async fn connect(deployment: &Deployment, metrics: Arc<Metrics>) -> Result<Self, BusError> {
+        let dialer = Dialer::new(deployment)?;
+        let connection = dialer.connect().await?;
         let log = Log::new(connection.clone(), metrics);
-        Ok(Self { client, connection, log })
-    }
-
-    /// Retries without end, one second apart at most, so that an outage of any length heals by itself.
-    fn settings() -> ConnectionManagerConfig {
-        ConnectionManagerConfig::new()
-            .set_number_of_retries(usize::MAX)
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_secs(1))
-            .set_connection_timeout(Some(Duration::from_secs(2)))
-            .set_response_timeout(Some(COMMAND_DEADLINE))
+        Ok(Self { dialer, connection, log })
     }
 
     /// The command connection: cheap to clone, pipelined, for the other modules that keep state in Redis.
     #[must_use]
-    pub fn connection(&self) -> ConnectionManager {
+    pub fn connection(&self) -> Connection {
         self.connection.clone()
     }
 
@@ -108,5 +77,10 @@ impl Bus {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// Keeps the connections of use, wherever the server goes, until the process stops delivering.
+    pub async fn keep(self, subscriber: Subscriber, lifecycle: Lifecycle) {
+        realtime::keep(self.dialer, self.connection, subscriber.listener, lifecycle).await;
     }
 }

@@ -3,18 +3,20 @@
 //! A dropped message, a lost connection and a renewed subscription all look the same to the hub: a topic whose position
 //! must be checked. Nothing is lost in silence.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use redis::aio::ConnectionManager;
+use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, watch};
 
 use super::{Bus, BusError, Control};
 use crate::domain::{InstanceName, Topic};
 use crate::keyspace;
+use crate::realtime::{self, Listener};
 use crate::telemetry::Metrics;
 
 /// How many messages of one shard wait for the hub before they are dropped, counted and recovered from the log.
@@ -46,7 +48,7 @@ impl Inbox {
 /// The subscription.
 #[derive(Clone)]
 pub struct Subscriber {
-    connection: ConnectionManager,
+    pub(super) listener: Listener,
     probe: watch::Receiver<u64>,
     probe_channel: Arc<str>,
 }
@@ -62,6 +64,8 @@ struct Router {
     control: mpsc::Sender<Control>,
     probe: watch::Sender<u64>,
     probe_channel: Arc<str>,
+    /// Channels whose subscription Redis has confirmed.
+    confirmed: Mutex<HashSet<Box<[u8]>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -103,21 +107,21 @@ impl Subscriber {
         let (control, orders) = mpsc::channel(1024);
         let (probe, seen) = watch::channel(0);
         let probe_channel: Arc<str> = keyspace::instance(instance).into();
-        let router = Router { shards: senders, control, probe, probe_channel: Arc::clone(&probe_channel), metrics };
-        let settings = Bus::settings()
-            .set_push_sender(move |push: PushInfo| {
-                router.route(push);
-                Ok::<(), ()>(())
-            })
-            .set_automatic_resubscription();
-        let mut connection = ConnectionManager::new_with_config(bus.client.clone(), settings)
-            .await
-            .map_err(BusError::redis("connecting the subscriber"))?;
-        connection
-            .subscribe(&[keyspace::CONTROL, &*probe_channel])
-            .await
-            .map_err(BusError::redis("subscribing to control"))?;
-        let subscriber = Self { connection, probe: seen, probe_channel };
+        let router = Router {
+            shards: senders,
+            control,
+            probe,
+            probe_channel: Arc::clone(&probe_channel),
+            confirmed: Mutex::default(),
+            metrics,
+        };
+        let listener = bus.dialer.listen(Box::new(move |push| router.route(push))).await?;
+        let subscribing = async {
+            listener.subscribe_both(keyspace::CONTROL).await?;
+            listener.subscribe(&[probe_channel.to_string()]).await
+        };
+        subscribing.await.map_err(BusError::redis("subscribing to control"))?;
+        let subscriber = Self { listener, probe: seen, probe_channel };
         Ok(Subscription { subscriber, inboxes, control: orders })
     }
 
@@ -127,7 +131,7 @@ impl Subscriber {
     /// When Redis does not confirm; some may be subscribed to all the same.
     pub async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
         let channels: Vec<_> = topics.iter().map(|topic| keyspace::channel(*topic)).collect();
-        self.connection.clone().subscribe(channels).await.map_err(BusError::redis("subscribing"))
+        self.listener.subscribe(&channels).await.map_err(BusError::redis("subscribing"))
     }
 
     /// Unsubscribes from topics.
@@ -136,7 +140,7 @@ impl Subscriber {
     /// When Redis does not confirm.
     pub async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
         let channels: Vec<_> = topics.iter().map(|topic| keyspace::channel(*topic)).collect();
-        self.connection.clone().unsubscribe(channels).await.map_err(BusError::redis("unsubscribing"))
+        self.listener.unsubscribe(&channels).await.map_err(BusError::redis("unsubscribing"))
     }
 
     /// Sends a number through Redis to ourselves and waits for it: proof that pub/sub delivers, not only that Redis
@@ -145,8 +149,7 @@ impl Subscriber {
     /// # Errors
     /// When Redis does not take it.
     pub async fn probe(&self, bus: &Bus, number: u64) -> Result<(), BusError> {
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(&*self.probe_channel).arg(number);
+        let publish = realtime::publish(&self.probe_channel, number.to_string().as_bytes());
         let _: () = publish.query_async(&mut bus.connection()).await.map_err(BusError::redis("publishing a probe"))?;
         let mut probe = self.probe.clone();
         // The sender lives as long as the connection; its end is the end of the process.
@@ -158,29 +161,42 @@ impl Subscriber {
 impl Router {
     fn route(&self, push: PushInfo) {
         match push.kind {
-            PushKind::Message => {
+            PushKind::Message | PushKind::SMessage => {
                 let mut data = push.data.into_iter();
                 if let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) = (data.next(), data.next())
                 {
                     self.message(&channel, payload);
                 }
             }
-            PushKind::Subscribe => {
-                self.metrics.subscriptions_open.inc();
-                if let Some(Value::BulkString(channel)) = push.data.first()
-                    && let Some(topic) = keyspace::parse_channel(channel)
-                {
-                    self.pass(topic, Inbound::Subscribed { topic });
+            PushKind::Subscribe | PushKind::SSubscribe => {
+                if let Some(Value::BulkString(channel)) = push.data.first() {
+                    self.count(|confirmed| _ = confirmed.insert(channel.as_slice().into()));
+                    if let Some(topic) = keyspace::parse_channel(channel) {
+                        self.pass(topic, Inbound::Subscribed { topic });
+                    }
                 }
             }
-            PushKind::Unsubscribe => self.metrics.subscriptions_open.dec(),
+            PushKind::Unsubscribe | PushKind::SUnsubscribe => {
+                if let Some(Value::BulkString(channel)) = push.data.first() {
+                    self.count(|confirmed| _ = confirmed.remove(channel.as_slice()));
+                }
+            }
             PushKind::Disconnection => {
-                tracing::warn!("the subscriber lost its connection to Redis");
+                tracing::warn!("the subscriber lost a connection to Redis");
                 self.metrics.bus_disconnects_total.inc();
-                self.metrics.subscriptions_open.set(0);
+                // In a Cluster the other nodes' channels live on; those of this one are confirmed anew soon.
+                if !keyspace::are_ids_tagged() {
+                    self.count(HashSet::clear);
+                }
             }
             _ => {}
         }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut HashSet<Box<[u8]>>)) {
+        let mut confirmed = self.confirmed.lock();
+        change(&mut confirmed);
+        self.metrics.subscriptions_open.set(i64::try_from(confirmed.len()).unwrap_or(i64::MAX));
     }
 
     fn message(&self, channel: &[u8], payload: Vec<u8>) {

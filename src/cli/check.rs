@@ -154,7 +154,7 @@ fn postgres_findings(place: &str, found: &store::schema::Findings) -> Vec<Findin
 
 async fn realtime(config: &Config) -> Vec<Finding> {
     let place = config.redis.url.masked_url();
-    match bus::check::examine(config.redis.url.expose()).await {
+    match bus::check::examine(&config.redis.deployment).await {
         Ok(report) => realtime_findings(&place, &report),
         Err(error) => vec![wrong(format!("redis: {place}: {error}; start it, or correct GATEWAY_REDIS_URL"))],
     }

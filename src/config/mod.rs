@@ -5,6 +5,7 @@
 mod attachments;
 mod auth;
 mod database;
+mod deployment;
 mod later;
 mod limits;
 mod listen;
@@ -25,6 +26,7 @@ use std::time::Duration;
 pub use attachments::Attachments;
 pub use auth::Auth;
 pub use database::Database;
+pub use deployment::Deployment;
 pub use limits::Limits;
 pub use listen::Listen;
 pub use log::{Log, LogFormat};

@@ -63,10 +63,7 @@ pub(super) fn redis(text: &str) -> Result<Secret, String> {
     if let Ok(url) = Url::parse(text.trim())
         && LATER.contains(&url.scheme())
     {
-        return Err(format!(
-            "{}:// is not supported by this version: name one server with redis:// or rediss://",
-            url.scheme()
-        ));
+        return Err(format!("{}:// is not supported here: name one server with redis:// or rediss://", url.scheme()));
     }
     let url = url(text, &["redis", "rediss"])?;
     if url.host_str().is_none_or(str::is_empty) {
@@ -103,8 +100,8 @@ mod tests {
     fn only_single_redis_servers_are_taken() {
         assert!(redis("redis://127.0.0.1:6379/3").is_ok());
         assert!(redis("rediss://:key@cache.example/0").is_ok());
-        assert!(redis("redis-cluster://a").unwrap_err().contains("not supported by this version"));
-        assert!(redis("redis-sentinel://a").unwrap_err().contains("not supported by this version"));
+        assert!(redis("redis-cluster://a").unwrap_err().contains("not supported here"));
+        assert!(redis("redis-sentinel://a").unwrap_err().contains("not supported here"));
         assert!(redis("http://a").unwrap_err().contains("begins with http://"));
         assert!(redis("redis://a/first").unwrap_err().contains("no database number"));
         assert!(redis("127.0.0.1:6379").is_err());

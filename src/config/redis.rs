@@ -1,5 +1,6 @@
 //! The two Redis databases: ours for realtime state, and Django's cache.
 
+use super::deployment::Deployment;
 use super::parse;
 use super::secret::Secret;
 use super::variable::{Reader, Variable};
@@ -7,8 +8,8 @@ use super::variable::{Reader, Variable};
 const REALTIME: Variable = Variable::new(
     "GATEWAY_REDIS_URL",
     "redis://127.0.0.1:6379/3",
-    "realtime state and fan-out; `redis://` or `rediss://`, one server (Sentinel and Cluster are not supported by this \
-     version)",
+    "realtime state and fan-out; `redis://` or `rediss://`, `redis-sentinel://`, `redis-cluster://` or \
+     `rediss-cluster://`",
 )
 .url();
 const CACHE: Variable = Variable::new(
@@ -28,8 +29,10 @@ pub(super) const VARIABLES: &[Variable] = &[REALTIME, CACHE, PREFIX, VERSION];
 /// The realtime database: state and fan-out.
 #[derive(Clone, Debug)]
 pub struct Redis {
-    /// `redis://…` or `rediss://…`.
+    /// As it was set, for people to see it masked.
     pub url: Secret,
+    /// What it says.
+    pub deployment: Deployment,
 }
 
 /// Django's cache.
@@ -45,7 +48,11 @@ pub struct Cache {
 
 impl Redis {
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { url: reader.take(&REALTIME, parse::redis)? })
+        let (url, deployment) = reader.take(&REALTIME, |text| {
+            let deployment = Deployment::parse(text)?;
+            Ok((Secret::new(text.trim()), deployment))
+        })?;
+        Some(Self { url, deployment })
     }
 }
 

@@ -93,7 +93,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
     let wrong = Config::from(&map(&[
         ("GATEWAY_LISTEN", ":8001"),
         ("GATEWAY_DB_POOL", "many"),
-        ("GATEWAY_REDIS_URL", "redis-cluster://a"),
+        ("GATEWAY_REDIS_URL", "redis-cluster://a/3"),
         ("GATEWAY_LIMIT_FRAMES_BURST", "0"),
         ("GATEWAY_PING_SECONDS", "60"),
         ("GATEWAY_PRESENCE_SECONDS", "0.1"),

@@ -159,6 +159,7 @@ impl Gateway {
             "health",
             health::watch(watched, Arc::clone(&self.health), Arc::clone(&self.metrics), lifecycle.clone()),
         );
+        lifecycle.spawn_service("realtime", self.bus.clone().keep(self.subscriber.clone(), lifecycle.clone()));
         let welcome = welcome(Arc::clone(sessions), lifecycle.clone());
         lifecycle.spawn_vital("public listener", self.public.run(lifecycle.clone(), welcome));
         tracing::info!(instance = %self.config.instance, version = env!("CARGO_PKG_VERSION"), "serving");

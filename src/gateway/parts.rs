@@ -46,7 +46,7 @@ pub(super) async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<(
     let store = Store::connect(settings, Arc::clone(metrics))
         .await
         .map_err(BuildError::unreachable("Postgres (DATABASE_URL)"))?;
-    let bus = Bus::connect(config.redis.url.expose(), Arc::clone(metrics))
+    let bus = Bus::connect(&config.redis.deployment, Arc::clone(metrics))
         .await
         .map_err(BuildError::unreachable("Redis (GATEWAY_REDIS_URL)"))?;
     let cache = DjangoCache::connect(config.cache.url.expose(), &config.cache.prefix, &config.cache.version)

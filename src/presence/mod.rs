@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::aio::ConnectionManager;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -29,6 +28,7 @@ pub use typing::Typing;
 
 use crate::domain::{InstanceName, RoomId, UserId};
 use crate::lifecycle::Lifecycle;
+use crate::realtime::Connection;
 use crate::telemetry::Metrics;
 use local::Books;
 use scripts::{Joined, Scripts};
@@ -101,7 +101,7 @@ impl Presence {
     /// an instance that died are announced by another.
     #[must_use]
     pub fn new(
-        connection: ConnectionManager,
+        connection: Connection,
         instance: InstanceName,
         timing: Timing,
         metrics: Arc<Metrics>,

@@ -4,17 +4,17 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
-use redis::{FromRedisValue, Script, ScriptInvocation};
+use redis::{Cmd, FromRedisValue, Script, ScriptInvocation};
 
 use super::{DEADLINE, PresenceError, Timing};
 use crate::domain::{InstanceName, RoomId, Topic, UserId};
 use crate::keyspace;
+use crate::realtime::{self, Connection};
 
-static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/join.lua")));
+static JOIN: LazyLock<Script> = LazyLock::new(|| realtime::script(include_str!("lua/join.lua")));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/renew.lua")));
-static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/leave.lua")));
-static REAP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/reap.lua")));
+static LEAVE: LazyLock<Script> = LazyLock::new(|| realtime::script(include_str!("lua/leave.lua")));
+static REAP: LazyLock<Script> = LazyLock::new(|| realtime::script(include_str!("lua/reap.lua")));
 
 /// Most users in one call, so that no script holds Redis up for long.
 pub(super) const BATCH: usize = 256;
@@ -37,14 +37,14 @@ pub(super) struct Renewed {
 
 /// One instance's way to the rooms' keys.
 pub(super) struct Scripts {
-    connection: ConnectionManager,
+    connection: Connection,
     instance: InstanceName,
     lease: f64,
     live: u64,
 }
 
 impl Scripts {
-    pub(super) fn new(connection: ConnectionManager, instance: InstanceName, timing: Timing) -> Self {
+    pub(super) fn new(connection: Connection, instance: InstanceName, timing: Timing) -> Self {
         let live = u64::try_from(timing.span.as_millis()).unwrap_or(u64::MAX);
         Self { connection, instance, lease: timing.lease().as_secs_f64(), live }
     }
@@ -108,11 +108,8 @@ impl Scripts {
         if rooms.is_empty() {
             return Ok(Vec::new());
         }
-        let mut all = redis::pipe();
-        for room in rooms {
-            all.zcard(keyspace::presence(room));
-        }
-        within(all.query_async(&mut self.connection.clone())).await
+        let all = rooms.iter().map(|room| Cmd::zcard(keyspace::presence(room))).collect();
+        within(self.connection.all(all)).await
     }
 
     async fn ask<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, PresenceError> {

@@ -3,12 +3,12 @@
 use std::sync::{Arc, LazyLock};
 
 use redis::Script;
-use redis::aio::ConnectionManager;
 
 use super::PresenceError;
 use super::scripts::within;
 use crate::domain::{RoomId, UserId};
 use crate::keyspace;
+use crate::realtime::Connection;
 use crate::telemetry::Metrics;
 
 /// How long somebody counts as typing after the last sign of it, in milliseconds.
@@ -19,14 +19,14 @@ static TYPING: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua
 /// Writes who types. Cloning is cheap.
 #[derive(Clone)]
 pub struct Typing {
-    connection: ConnectionManager,
+    connection: Connection,
     metrics: Arc<Metrics>,
 }
 
 impl Typing {
     /// Typing over a connection to the realtime database.
     #[must_use]
-    pub fn new(connection: ConnectionManager, metrics: Arc<Metrics>) -> Self {
+    pub fn new(connection: Connection, metrics: Arc<Metrics>) -> Self {
         Self { connection, metrics }
     }
 

@@ -30,7 +30,7 @@ async fn every_error_of_the_configuration_is_reported_at_once_by_every_command()
     let wrong = [
         ("GATEWAY_LISTEN", "everywhere"),
         ("GATEWAY_DB_POOL", "many"),
-        ("GATEWAY_REDIS_URL", "redis-cluster://:hunter2@a"),
+        ("GATEWAY_REDIS_URL", "redis-sentinel://:hunter2@a"),
         ("GATEWAY_DATABSE_URL", "x"),
     ];
     for args in [&[][..], &["serve"], &["check"], &["config"]] {

@@ -173,7 +173,7 @@ async fn an_entry_given_up_midway_leaves_nothing_behind() {
 async fn typing_is_kept_for_ten_seconds_and_no_longer() {
     let stage = Stage::start().await;
     let one = stage.instance("one", NEVER, AT_ONCE).await;
-    let bus = community_gateway::bus::Bus::connect(&stage.server.url(3), one.metrics.clone()).await.unwrap();
+    let bus = community_gateway::bus::Bus::connect(&stage.server.deployment(3), one.metrics.clone()).await.unwrap();
     let typing = Typing::new(bus.connection(), one.metrics.clone());
     let (key, mut redis) = (keyspace::typing(stage.room), stage.redis().await);
 

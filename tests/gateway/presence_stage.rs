@@ -43,7 +43,7 @@ impl Stage {
     pub async fn instance(&self, name: &str, span: Duration, grace: Duration) -> Instance {
         let metrics = Arc::new(Metrics::new().unwrap());
         let lifecycle = Lifecycle::new();
-        let bus = Bus::connect(&self.server.url(3), Arc::clone(&metrics)).await.unwrap();
+        let bus = Bus::connect(&self.server.deployment(3), Arc::clone(&metrics)).await.unwrap();
         let (timing, name) = (Timing { span, grace }, InstanceName::new(name));
         let left = |_, user| format!("-{user} ").into_bytes();
         let presence = Presence::new(bus.connection(), name, timing, Arc::clone(&metrics), left);

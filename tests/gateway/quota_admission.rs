@@ -27,7 +27,7 @@ struct Instance {
 impl Instance {
     async fn start(server: &RedisServer, name: &str, connections: u32, connects: u32, lease: Duration) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let bus = Bus::connect(&server.url(3), Arc::clone(&metrics)).await.unwrap();
+        let bus = Bus::connect(&server.deployment(3), Arc::clone(&metrics)).await.unwrap();
         let limits = Limits { connections, connects, lease, grace: Duration::ZERO };
         let name = InstanceName::new(name);
         let announcement = |_, _| b"not looked into".to_vec();

@@ -25,7 +25,7 @@ fn window(length: Duration, places: u32) -> Window {
 /// The same limits as another instance would have them: on a connection of its own.
 async fn quota(server: &RedisServer, windows: &[Window]) -> (Quota, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let bus = Bus::connect(&server.url(3), Arc::clone(&metrics)).await.unwrap();
+    let bus = Bus::connect(&server.deployment(3), Arc::clone(&metrics)).await.unwrap();
     (Quota::new(bus.connection(), "messages", keyspace::send_window, windows, Arc::clone(&metrics)), metrics)
 }
 

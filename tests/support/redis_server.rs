@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use community_gateway::config::Deployment;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
@@ -32,6 +33,11 @@ impl RedisServer {
     /// The URL of one of its databases.
     pub fn url(&self, database: u8) -> String {
         format!("redis://127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// One of its databases, as the gateway's own parts take it.
+    pub fn deployment(&self, database: u8) -> Deployment {
+        Deployment::parse(&self.url(database)).expect("a URL")
     }
 
     /// Stops the process where it stands: connections stay open and nothing answers.

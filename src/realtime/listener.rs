@@ -1,0 +1,176 @@
+//! The one subscription of this instance: wants channels, and has them again after every kind of loss.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use parking_lot::Mutex;
+use redis::aio::ConnectionManager;
+use redis::{PushInfo, PushKind, RedisResult, Value};
+use tokio::sync::Notify;
+
+use super::dialer::Generation;
+use super::{Connection, Dialer, Way};
+
+/// Takes pushes. Runs inside the connection's task and must never wait.
+pub type Pushes = Box<dyn Fn(PushInfo) + Send + Sync>;
+
+/// Channels that are asked for at once.
+const AT_ONCE: usize = 512;
+
+/// What stands between the connections and the one who takes their pushes.
+pub(super) struct Gate {
+    pushes: Pushes,
+    generation: Generation,
+    wanted: Mutex<HashSet<String>>,
+    /// Channels that a Cluster took away because their slot moved; nobody else says so, and they would stay silent.
+    taken: Mutex<HashSet<String>>,
+    pub(super) wake: Notify,
+}
+
+impl Gate {
+    pub(super) fn new(pushes: Pushes) -> Arc<Self> {
+        Arc::new(Self {
+            pushes,
+            generation: Generation::default(),
+            wanted: Mutex::default(),
+            taken: Mutex::default(),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Passes on what a connection pushed, unless another has taken its place.
+    pub(super) fn pass(&self, generation: u64, push: PushInfo) {
+        if !self.generation.is_current(generation) {
+            return;
+        }
+        if push.kind == PushKind::SUnsubscribe
+            && let Some(Value::BulkString(channel)) = push.data.first()
+            && let Ok(channel) = std::str::from_utf8(channel)
+            && self.wanted.lock().contains(channel)
+        {
+            self.taken.lock().insert(channel.to_owned());
+            self.wake.notify_one();
+        }
+        (self.pushes)(push);
+    }
+}
+
+/// The subscription. Cloning is cheap and gives the same one.
+#[derive(Clone)]
+pub struct Listener {
+    way: Way,
+    pub(super) gate: Arc<Gate>,
+    /// One change at a time, so that a connection that is made again has all channels.
+    changing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Listener {
+    pub(super) fn new(way: Way, gate: Arc<Gate>) -> Self {
+        Self { way, gate, changing: Arc::default() }
+    }
+
+    /// Subscribes to channels; all are confirmed when this returns. In a Cluster, to the sharded channels.
+    ///
+    /// # Errors
+    /// When Redis does not confirm; some may be subscribed to all the same.
+    pub async fn subscribe(&self, channels: &[String]) -> RedisResult<()> {
+        let _turn = self.changing.lock().await;
+        self.gate.wanted.lock().extend(channels.iter().cloned());
+        match &self.way {
+            Way::Server(current) => ConnectionManager::clone(&current.load()).subscribe(channels).await,
+            Way::Cluster(connection) => {
+                for channels in channels.chunks(AT_ONCE) {
+                    let asked = channels.iter().map(|channel| {
+                        let mut connection = connection.clone();
+                        async move { connection.ssubscribe(channel).await }
+                    });
+                    try_join_all(asked).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Subscribes to a channel of which nobody knows whether it is published to as a sharded one: to both, in a Cluster.
+    ///
+    /// # Errors
+    /// When Redis does not confirm.
+    pub async fn subscribe_both(&self, channel: &str) -> RedisResult<()> {
+        if let Way::Cluster(connection) = &self.way {
+            connection.clone().subscribe(channel).await?;
+        }
+        self.subscribe(&[channel.to_owned()]).await
+    }
+
+    /// Unsubscribes from channels.
+    ///
+    /// # Errors
+    /// When Redis does not confirm.
+    pub async fn unsubscribe(&self, channels: &[String]) -> RedisResult<()> {
+        let _turn = self.changing.lock().await;
+        {
+            let mut wanted = self.gate.wanted.lock();
+            channels.iter().for_each(|channel| _ = wanted.remove(channel));
+        }
+        match &self.way {
+            Way::Server(current) => ConnectionManager::clone(&current.load()).unsubscribe(channels).await,
+            Way::Cluster(connection) => {
+                for channels in channels.chunks(AT_ONCE) {
+                    let asked = channels.iter().map(|channel| {
+                        let mut connection = connection.clone();
+                        async move { connection.sunsubscribe(channel).await }
+                    });
+                    try_join_all(asked).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether one connection, to a Cluster of them, may be of no use while others work.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.way, Way::Cluster(_))
+    }
+
+    /// The connection as one for commands: a subscription of RESP3 takes them too.
+    pub(super) fn connection(&self) -> Connection {
+        Connection(self.way.clone())
+    }
+
+    /// Makes the connection again and subscribes to all that is wanted; says whether that worked. What comes twice
+    /// meanwhile is left to who takes the pushes, and so is what did not come: every channel is confirmed anew.
+    pub(super) async fn dial_again(&self, dialer: &Dialer) -> bool {
+        let Way::Server(current) = &self.way else { return false };
+        let _turn = self.changing.lock().await;
+        let generation = self.gate.generation.next();
+        let Ok(mut connection) = dialer.listen_again(&self.gate, generation).await else { return false };
+        let wanted: Vec<String> = self.gate.wanted.lock().iter().cloned().collect();
+        for channels in wanted.chunks(AT_ONCE) {
+            if connection.subscribe(channels).await.is_err() {
+                return false;
+            }
+        }
+        self.gate.generation.turn_to(generation);
+        current.store(Arc::new(connection));
+        true
+    }
+
+    /// Takes back what a Cluster took away.
+    pub(super) async fn take_back(&self) -> RedisResult<()> {
+        let taken: Vec<String> = std::mem::take(&mut *self.gate.taken.lock()).into_iter().collect();
+        let wanted: Vec<String> = {
+            let wanted = self.gate.wanted.lock();
+            taken.into_iter().filter(|channel| wanted.contains(channel)).collect()
+        };
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(channels = wanted.len(), "the Cluster moved channels: subscribing to them again");
+        let result = self.subscribe(&wanted).await;
+        if result.is_err() {
+            self.gate.taken.lock().extend(wanted);
+        }
+        result
+    }
+}
