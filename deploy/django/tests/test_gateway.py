@@ -1,0 +1,118 @@
+"""With a real gateway: what Django does shows on a socket."""
+
+import time
+
+import people
+from core.community.models import Message, RoomMembership
+from sockets import enter, enter_app
+
+from community_gateway import control, publish
+from community_gateway.sessions import log_out_everywhere
+
+
+def test_a_message_by_rest_or_a_task_shows_as_one_of_the_gateways_own(gateway):
+    ada, grace = people.user(), people.user()
+    room = people.room(ada, grace)
+    with enter(gateway, room, grace) as tab, enter(gateway, room, ada) as own:
+        own.send(type="send_message", content="by socket")
+        by_socket = tab.until("new_message")
+        Message.objects.create(room=room, author=ada, content="by task")
+        by_task = tab.until("new_message")
+    assert by_task["message"]["content"] == "by task"
+    assert list(by_task["message"]) == list(by_socket["message"])  # the same fields, in the same order
+    same = ("roomId", "threadId", "author", "messageType", "attachments", "embeds", "mentions", "reactionCounts")
+    assert {name: by_task["message"][name] for name in same} == {name: by_socket["message"][name] for name in same}
+
+
+def test_a_pin_in_the_admin_shows_within_a_second(gateway, client):
+    ada, boss = people.user(), people.moderator()
+    message = people.message(people.room(ada), ada)
+    with enter(gateway, message.room, ada) as tab:
+        began = time.monotonic()
+        message.is_pinned = True
+        message.save()
+        assert tab.until("message_pinned", messageId=str(message.pk))["isPinned"] is True
+        assert time.monotonic() - began < 1
+        assert boss.is_superuser
+
+
+def test_a_ban_in_the_admin_ends_the_socket(gateway, client):
+    ada, boss = people.user(), people.moderator()
+    room = people.room(ada)
+    item = people.queued(people.message(room, ada))
+    client.force_login(boss)
+    with enter(gateway, room, ada) as tab:
+        began = time.monotonic()
+        form = {"_decision": "ban", "_duration": "", "review_notes": ""}
+        assert client.post(f"/admin/community/moderationqueue/{item.pk}/change/", form).status_code == 302
+        assert tab.close_code() == 4003
+        assert time.monotonic() - began < 1.5
+    with enter_app(gateway, ada):
+        pass  # the account itself is not closed
+
+
+def test_a_ban_everywhere_ends_every_socket(gateway, client):
+    ada, boss = people.user(), people.moderator()
+    room = people.room(ada)
+    item = people.queued(people.message(room, ada))
+    client.force_login(boss)
+    with enter(gateway, room, ada) as tab, enter_app(gateway, ada) as app:
+        form = {"_decision": "ban_everywhere", "_duration": "", "review_notes": ""}
+        client.post(f"/admin/community/moderationqueue/{item.pk}/change/", form)
+        assert (tab.close_code(), app.close_code()) == (4001, 4001)
+
+
+def test_logging_out_everywhere_ends_the_sockets(gateway):
+    ada, grace = people.user(), people.user()
+    room = people.room(ada, grace)
+    with enter(gateway, room, ada) as tab, enter(gateway, room, grace) as other:
+        log_out_everywhere(ada)
+        assert tab.close_code() == 4001
+        other.settled()
+
+
+def test_a_mute_takes_the_right_to_write_and_nothing_else(gateway):
+    ada = people.user()
+    room = people.room(ada)
+    with enter(gateway, room, ada) as tab:
+        membership = RoomMembership.objects.get(room=room, user=ada)
+        membership.role = "muted"
+        membership.save()
+        assert tab.settled() is not None
+        deadline = time.monotonic() + 10
+        while True:  # the order and the frame come by different ways
+            tab.send(type="send_message", content="x")
+            answer = tab.next()
+            if answer["event"] == "error" and answer["code"] == "cannot_send":
+                break
+            assert time.monotonic() < deadline, answer
+
+
+def test_an_archived_room_is_told(gateway):
+    ada = people.user()
+    room = people.room(ada)
+    with enter(gateway, room, ada) as tab:
+        room.is_archived = True
+        room.save()
+        assert tab.until("room_updated")["room"]["isArchived"] is True
+
+
+def test_an_event_reaches_whom_it_names(gateway):
+    ada, grace = people.user(), people.user()
+    room = people.room(ada, grace)
+    with enter(gateway, room, ada) as one, enter(gateway, room, grace) as other, enter_app(gateway, ada) as app:
+        publish(room=room, event={"event": "poll", "n": 1}, to=[ada.pk])
+        publish(room=room, event={"event": "poll", "n": 2}, except_=[ada.pk])
+        publish(room=room, event={"event": "poll", "n": 3})
+        publish(user=ada, event={"event": "badge"})
+        assert [one.until("poll")["n"] for _ in range(2)] == [1, 3]
+        assert [other.until("poll")["n"] for _ in range(2)] == [2, 3]
+        assert app.until("badge") == {"event": "badge"}
+
+
+def test_a_kick_by_control(gateway):
+    ada = people.user()
+    room = people.room(ada)
+    with enter(gateway, room, ada) as tab:
+        control("kick", room=room, user=ada)
+        assert tab.close_code() == 4003

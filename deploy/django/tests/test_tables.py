@@ -1,0 +1,86 @@
+"""The reference project's migrations make the tables that the gateway was written for."""
+
+import json
+import re
+from collections import Counter
+
+import pytest
+from conftest import ROOT
+from django.db import connection
+
+TABLES = json.loads((ROOT / "tests" / "schema" / "tables.json").read_text())["tables"]
+# Of the user table only these columns concern a gateway; the rest of the 74 are the app's own.
+USER_COLUMNS = set(
+    "id password last_login is_superuser username first_name last_name is_staff is_active date_joined email role avatar_url"
+    " tier last_seen_at".split()
+)
+
+
+def rows(query: str, *arguments):
+    with connection.cursor() as cursor:
+        cursor.execute(query, arguments)
+        return cursor.fetchall()
+
+
+def kept(table: str, columns: list[str]) -> bool:
+    return table != "users_user" or all(re.split(r"[ )]", column)[0] in USER_COLUMNS for column in columns)
+
+
+def parts(definition: str) -> list[str]:
+    return definition.strip("()").split(", ")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_is_what_the_app_has(table):
+    wanted = TABLES[table]
+    columns = {
+        name: (kind, null == "YES", identity == "YES", default)
+        for name, kind, null, identity, default in rows(
+            """SELECT a.attname, format_type(a.atttypid, a.atttypmod), c.is_nullable, c.is_identity, c.column_default
+                 FROM pg_attribute a JOIN information_schema.columns c ON c.table_schema = 'public'
+                      AND c.table_name = %s AND c.column_name = a.attname
+                WHERE a.attrelid = %s::regclass AND a.attnum > 0""", table, table)
+    }
+    assert columns == {
+        column["name"]: (column["type"], column["null"], column["identity"], None)
+        for column in wanted["columns"] if kept(table, [column["name"]])
+    }
+
+    constraints = rows(
+        """SELECT contype, pg_get_constraintdef(oid), condeferrable, condeferred, confrelid::regclass::text
+             FROM pg_constraint WHERE conrelid = %s::regclass""", table)
+
+    def keys(kind):
+        return sorted(re.search(r"\((.*?)\)", text).group(1).split(", ") for type_, text, *_ in constraints if type_ == kind)
+
+    assert keys("p") == [wanted["primary_key"]]
+    assert keys("u") == sorted(wanted["unique"])
+    foreign = [(text, deferrable, deferred, target) for kind, text, deferrable, deferred, target in constraints if kind == "f"]
+    assert all(deferrable and deferred and "ON DELETE" not in text for text, deferrable, deferred, _ in foreign)
+    assert sorted((re.search(r"\((.*?)\)", text).group(1), target) for text, _, _, target in foreign) == sorted(
+        (key["column"], key["references"]) for key in wanted["foreign_keys"] if kept(table, [key["column"]])
+    )
+    names = USER_COLUMNS if table == "users_user" else columns
+    assert sorted(text for kind, text, *_ in constraints if kind == "c") == sorted(
+        text for text in wanted["checks"] if any(name in text for name in names)
+    )
+
+    indexes = rows(
+        """SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i
+            WHERE i.indrelid = %s::regclass AND NOT i.indisprimary
+              AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype = 'u')""", table)
+    assert Counter(definition[definition.index("USING btree ") + 12:] for definition, in indexes) == Counter(
+        definition for definition in wanted["indexes"] if kept(table, parts(definition))
+    )
+
+
+def test_models_and_migrations_agree():
+    from django.core.management import call_command
+
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+def test_the_general_forum_is_there():
+    from core.community.models import Room
+
+    assert Room.objects.filter(slug="general", is_default=True, visibility="public").count() == 1
