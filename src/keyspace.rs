@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::domain::{InstanceName, RoomId, ThreadId, Topic, UserId};
+use crate::domain::{InstanceName, MessageId, RoomId, ThreadId, Topic, UserId};
 
 /// Whether the realtime Redis is a Cluster. A process has one, so this is decided once, before the first name is made.
 static TAGGED: AtomicBool = AtomicBool::new(false);
@@ -140,6 +140,16 @@ pub fn nonce(user: UserId, client_id: &str) -> String {
 
 /// How long a `client_id` means the same message.
 pub const NONCE_SECONDS: u64 = 600;
+
+/// HASH `what`, `owner`, `until`, `done`: what humans decided of a message last, and which instance tells of it. Ours;
+/// lives [`DECISION_SECONDS`].
+#[must_use]
+pub fn decision(message: MessageId) -> String {
+    format!("community:decision:{message}")
+}
+
+/// How long the same decision of a message is told once.
+pub const DECISION_SECONDS: u64 = 600;
 
 /// ZSET of the time of a user's last send in a room with slow mode. Lives as long as the slow mode says.
 #[must_use]

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::domain::{RoomId, UserId};
+use crate::domain::{Decision, MessageId, RoomId, UserId};
 
 /// An order that this gateway obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Control {
     RoomChanged { room: RoomId },
     /// Read the blocks of these users again.
     BlockChanged { users: Vec<UserId> },
+    /// Tell of what a human decided of a message; the row says so already.
+    Moderation { message: MessageId, decision: Decision },
 }
 
 /// Why an order is not obeyed.
@@ -48,6 +50,8 @@ struct Order {
     room: Option<Uuid>,
     session_version: Option<i64>,
     users: Option<Vec<Id>>,
+    message: Option<Uuid>,
+    decision: Option<String>,
 }
 
 impl Id {
@@ -70,6 +74,7 @@ impl Control {
             Self::Refresh { .. } => "refresh",
             Self::RoomChanged { .. } => "room_changed",
             Self::BlockChanged { .. } => "block_changed",
+            Self::Moderation { .. } => "moderation",
         }
     }
 
@@ -84,7 +89,7 @@ impl Control {
         }
         let named: Named = serde_json::from_slice(bytes).map_err(|_| ControlError::Malformed)?;
         let order: Order = match named.action.as_str() {
-            "disconnect" | "logout" | "kick" | "refresh" | "room_changed" | "block_changed" => {
+            "disconnect" | "logout" | "kick" | "refresh" | "room_changed" | "block_changed" | "moderation" => {
                 serde_json::from_slice(bytes).map_err(|_| ControlError::Field)?
             }
             _ => return Err(ControlError::Unknown),
@@ -103,6 +108,12 @@ impl Control {
             "block_changed" => {
                 let users = order.users.ok_or(ControlError::Field)?;
                 Self::BlockChanged { users: users.into_iter().map(Id::user).collect::<Result<_, _>>()? }
+            }
+            "moderation" => {
+                let decision = order.decision.as_deref().and_then(Decision::parse);
+                let message = order.message.map(MessageId);
+                let (message, decision) = message.zip(decision).ok_or(ControlError::Field)?;
+                Self::Moderation { message, decision }
             }
             _ => Self::Refresh { room, user },
         })
@@ -130,6 +141,11 @@ mod tests {
             read(r#"{"action":"block_changed","users":["1",2]}"#),
             Ok(Control::BlockChanged { users: vec![UserId(1), UserId(2)] })
         );
+        let decided =
+            |decision: &str| read(&format!(r#"{{"action":"moderation","message":"{room}","decision":"{decision}"}}"#));
+        let message = MessageId(id.0);
+        assert_eq!(decided("approved"), Ok(Control::Moderation { message, decision: Decision::Approved }));
+        assert_eq!(decided("doubted"), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"block_changed"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"refresh"}"#), Ok(Control::Refresh { room: None, user: None }));
         assert_eq!(read(r#"{"action":"kick","user":"7"}"#), Err(ControlError::Field));

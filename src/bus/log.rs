@@ -181,6 +181,16 @@ impl Log {
         Ok(())
     }
 
+    /// Publishes an event's JSON that is not logged, as Django does: with `to` and `except`, if it has them.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn tell(&self, topic: Topic, event: Vec<u8>) -> Result<(), BusError> {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(keyspace::channel(topic)).arg(event);
+        BusError::within("publishing", publish.query_async(&mut self.connection.clone())).await
+    }
+
     /// Where a topic stands.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ impl Commands {
                 let answered = message.reply_to.as_ref().and_then(|reply| reply.author_id);
                 (Some(user), answered, event::message_edited(&message, place))
             }
-            Effect::Deleted => (None, None, event::message_deleted(message, user, place)),
+            Effect::Deleted => (None, None, event::message_deleted(message, Some(user), place)),
             Effect::Pinned { pinned } => (author, None, event::message_pinned(message, pinned, user, place)),
             Effect::Reacted { emoji, added, counts } => {
                 let body = event::reaction_updated(message, emoji.as_str(), user, added, &counts, place);

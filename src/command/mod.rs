@@ -1,6 +1,7 @@
 //! One verb, one file. A command takes a permit and gives replies for its sender; what others see goes over the bus.
 
 mod change;
+mod decide;
 mod delete;
 mod edit;
 mod enter;
@@ -22,6 +23,7 @@ pub use enter::{Directory, EnterError, Entrance, Opening};
 pub use outlet::{BusOutlet, Echo};
 pub use typing::Keyboard;
 
+use crate::access::once::Once;
 use crate::access::quota::Quota;
 use crate::access::{Grant, Nonces, Permit};
 use crate::bus::Log;
@@ -40,6 +42,7 @@ pub struct Commands {
     pub typing: Typing,
     /// Bounds a user's reports.
     pub reports: Quota,
+    pub once: Once,
 }
 
 /// The session that a command comes from.

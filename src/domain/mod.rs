@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no JSON, no knowledge of sockets or tables.
 
+pub mod decision;
 pub mod emoji;
 pub mod hidden;
 pub mod id;
@@ -13,6 +14,7 @@ pub mod time;
 pub mod topic;
 pub mod trust;
 
+pub use decision::Decision;
 pub use emoji::Emoji;
 pub use hidden::Hidden;
 pub use id::{ConnectionId, InstanceName, MessageId, RoomId, ThreadId, UserId};

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::BuildError;
 use crate::access::admission::{self, Admission};
 use crate::access::bucket::Rate;
+use crate::access::once::Once;
 use crate::access::quota::{Quota, Window};
 use crate::access::{Access, AttachmentRules, Grants, Nonces};
 use crate::bus::{Bus, Envelope, Kind};
@@ -135,6 +136,7 @@ pub(super) fn sessions(
             log: bus.log().clone(),
             typing: Typing::new(bus.connection(), Arc::clone(metrics)),
             reports,
+            once: Once::new(bus.connection(), Arc::clone(metrics)),
         },
         hub,
         heartbeat: Arc::new(Heartbeat::new(&sockets, Instant::now())),

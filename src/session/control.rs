@@ -6,26 +6,40 @@ use tokio::sync::mpsc;
 
 use super::{Sessions, warden};
 use crate::bus::Control;
-use crate::domain::Topic;
+use crate::domain::{Decision, MessageId, Topic};
 use crate::hub::Member;
 use crate::lifecycle::Lifecycle;
 use crate::wire::Close;
 
-/// Obeys orders as they come, until the process stops.
+/// Decisions of humans that may wait.
+const DECISIONS: usize = 1_024;
+
+/// Obeys orders as they come, until the process stops. Decisions wait for locked rows and for other instances, so they
+/// have a queue of their own: a ban does not wait behind them.
 pub async fn obey(sessions: Arc<Sessions>, mut orders: mpsc::Receiver<Control>, lifecycle: Lifecycle) {
-    loop {
-        let order = tokio::select! {
-            () = lifecycle.aborted() => return,
-            order = orders.recv() => order,
-        };
-        let Some(order) = order else { return };
-        let what = format!("{order:?}");
-        follow(&sessions, order).await;
-        tracing::info!(order = what, "an order from Django is obeyed");
+    let (decisions, decided) = mpsc::channel(DECISIONS);
+    let obeying = async {
+        while let Some(order) = orders.recv().await {
+            let what = format!("{order:?}");
+            follow(&sessions, order, &decisions).await;
+            tracing::info!(order = what, "an order from Django is obeyed");
+        }
+    };
+    tokio::select! {
+        () = lifecycle.aborted() => {}
+        () = obeying => {}
+        () = decide(&sessions, decided) => {}
     }
 }
 
-async fn follow(sessions: &Sessions, order: Control) {
+/// Tells of decisions, one after the other.
+async fn decide(sessions: &Sessions, mut decided: mpsc::Receiver<(MessageId, Decision)>) {
+    while let Some((message, decision)) = decided.recv().await {
+        sessions.commands.decide(message, decision).await;
+    }
+}
+
+async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(MessageId, Decision)>) {
     let members = sessions.hub.members();
     match order {
         Control::Disconnect { user } => {
@@ -69,6 +83,12 @@ async fn follow(sessions: &Sessions, order: Control) {
             let present: Vec<_> = all.into_iter().filter(there).collect();
             warden::check(sessions, present.clone()).await;
             warden::tell_room(sessions, room, &present).await;
+        }
+        Control::Moderation { message, decision } => {
+            if decisions.try_send((message, decision)).is_err() {
+                tracing::error!(%message, "too many decisions wait: one was dropped");
+                sessions.metrics.bus_dropped_total.inc();
+            }
         }
     }
 }

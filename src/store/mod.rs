@@ -6,6 +6,7 @@
 mod account;
 mod app;
 mod change;
+mod decide;
 mod error;
 mod flight;
 mod history;
@@ -29,6 +30,7 @@ use tokio::time::timeout;
 pub use account::{Admission, DirectConversation};
 pub use app::{Overview, Unread};
 pub use change::{Change, ChangeError, Changed, Effect, Target};
+pub use decide::Decided;
 pub use error::{Refusal, StoreError};
 pub use history::{Page, Sent};
 pub use report::{Report, Reported};

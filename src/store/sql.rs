@@ -5,6 +5,7 @@
 
 pub(super) mod app;
 pub(super) mod change;
+mod decide;
 mod report;
 mod role;
 mod thread;
@@ -36,6 +37,7 @@ pub(super) struct Sql {
     pub add_reaction: Arc<str>,
     pub remove_reaction: Arc<str>,
     pub report: Arc<str>,
+    pub decide: Arc<str>,
     pub thread: Arc<str>,
     pub thread_of: Arc<str>,
     pub thread_latest: Arc<str>,
@@ -81,6 +83,7 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("add_reaction", sql.add_reaction),
         ("remove_reaction", sql.remove_reaction),
         ("report", sql.report),
+        ("decide", sql.decide),
         ("thread", sql.thread),
         ("thread_of", sql.thread_of),
         ("thread_latest", sql.thread_latest),
@@ -178,6 +181,7 @@ impl Sql {
             pin: change::pin().into(),
             add_reaction: change::add_reaction().into(),
             remove_reaction: change::remove_reaction().into(),
+            decide: decide::decide(&neighbours).into(),
             thread: thread::THREAD.into(),
             thread_of: thread::THREAD_OF.into(),
             thread_latest: thread::latest(&neighbours, newest_first).into(),

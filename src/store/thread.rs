@@ -105,7 +105,7 @@ impl Store {
         }
     }
 
-    async fn undo(&self, mut link: Link) -> Result<(), StoreError> {
+    pub(super) async fn undo(&self, mut link: Link) -> Result<(), StoreError> {
         link.command("ROLLBACK".to_owned(), self.inner.statement_timeout).await?;
         link.give_back();
         Ok(())

@@ -67,6 +67,7 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
              ARRAY[false]"
         ),
         "report" => format!("'{room}', '{message}', 20, '{new}', ARRAY[1]::bigint[], 'rude', 3"),
+        "decide" => format!("'{message}', 'approved'"),
         "thread" | "thread_of" | "author_of" => format!("'{room}', '{message}'"),
         "thread_latest" => format!("'{room}', '{message}', 51"),
         "thread_history" => format!("'{room}', '{message}', '{message}', 51"),

@@ -18,18 +18,23 @@ pub fn message_edited(message: &Message, place: Place) -> Vec<u8> {
     encode(&Event { event: "message_edited", message: MessageJson(message), offset: place.offset })
 }
 
-/// `message_deleted`.
+/// `message_deleted`. Who did it is not known of what Django does without a record.
 #[must_use]
-pub fn message_deleted(message: MessageId, by: UserId, place: Place) -> Vec<u8> {
+pub fn message_deleted(message: MessageId, by: Option<UserId>, place: Place) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Event {
         event: &'static str,
         message_id: Text<MessageId>,
-        deleted_by: Text<UserId>,
+        deleted_by: Option<Text<UserId>>,
         offset: u64,
     }
-    encode(&Event { event: "message_deleted", message_id: Text(message), deleted_by: Text(by), offset: place.offset })
+    encode(&Event {
+        event: "message_deleted",
+        message_id: Text(message),
+        deleted_by: by.map(Text),
+        offset: place.offset,
+    })
 }
 
 /// `message_pinned`: pinned, or not any more.

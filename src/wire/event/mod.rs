@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 pub use app::{mention, presence_state, presence_update, unread};
 pub use change::{message_deleted, message_edited, message_pinned, reaction_updated};
 use message::{MessageJson, Text};
-pub use moderation::message_reported;
+pub use moderation::{Moderation, message_reported};
 pub use thread::{thread_counted, thread_created, thread_in, thread_state, thread_updated};
 
 use super::Refusal;
