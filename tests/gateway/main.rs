@@ -33,6 +33,7 @@ mod identity_login;
 mod leaks;
 mod limits;
 mod messages;
+mod moderation_decisions;
 mod moderation_expiry;
 mod moderation_reports;
 mod order;
