@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod telemetry;
 
 pub mod moderation;
+pub mod text;
 pub mod wire;
 
 pub mod bus;

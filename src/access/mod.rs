@@ -23,6 +23,7 @@ use quota::{Quota, QuotaError, Ticket, Window};
 use crate::domain::{RoomId, Trust, UserId, Venue};
 use crate::keyspace;
 use crate::store::{Sent, Store};
+use crate::text::has_link;
 use crate::wire::command::{SendMessage, ThreadCommand};
 use crate::wire::{ClientCommand, Code, Refusal};
 
@@ -239,7 +240,7 @@ impl Access {
 /// Who may write at all, and what a text may hold: the same for a new message and for an edit.
 fn check_text(grant: &Grant, text: &str) -> Result<(), Refusal> {
     grant.may_write.map_err(Refusal::new)?;
-    if grant.trust == Trust::New && content::has_link(text) {
+    if grant.trust == Trust::New && has_link(text) {
         return Err(Refusal::new(Code::LinksNotAllowed));
     }
     Ok(())
