@@ -8,13 +8,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::Script;
-use redis::aio::ConnectionManager;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::quota::within;
 use crate::domain::{Decision, MessageId};
 use crate::keyspace;
+use crate::realtime::Connection;
 use crate::telemetry::Metrics;
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/once.lua")));
@@ -49,14 +49,14 @@ pub struct OnceError;
 /// The turns of all instances. Cloning is cheap.
 #[derive(Clone)]
 pub struct Once {
-    connection: ConnectionManager,
+    connection: Connection,
     metrics: Arc<Metrics>,
 }
 
 impl Once {
     /// Turns over a connection to the realtime database.
     #[must_use]
-    pub fn new(connection: ConnectionManager, metrics: Arc<Metrics>) -> Self {
+    pub fn new(connection: Connection, metrics: Arc<Metrics>) -> Self {
         Self { connection, metrics }
     }
 
