@@ -46,7 +46,9 @@ def pytest_sessionstart(session):
     )
     stack.urls["database_url"] = database
     import django
+    from django.conf import settings
 
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, for tests alone
     django.setup()
     from django.core.management import call_command
     from django.test.utils import setup_test_environment

@@ -5,5 +5,7 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/auth/", include("core.users.urls")),
+    path("api/community/", include("core.community.urls")),
     path("api/ws/", include("community_gateway.urls")),
 ]

@@ -1,0 +1,83 @@
+"""What the law asks for: one's own data as a file, and an account that goes without tearing holes into conversations."""
+
+from django.db import transaction
+from django.utils import timezone
+
+from community_gateway import shapes
+from community_gateway.sessions import log_out_everywhere
+
+from .models import DirectMessageThread, Message, MessageReaction, ModerationAction, ModerationQueue, RoomMembership, UserBlock
+
+
+def export(user) -> dict:
+    """Everything that the community keeps about a user and by them. Other people's words are not in it."""
+    messages = Message.objects.filter(author=user).select_related("room", "author").order_by("created_at")
+    return {
+        "exportedAt": shapes.time(timezone.now()),
+        "account": {"id": str(user.pk), "username": user.username, "email": user.email, "firstName": user.first_name,
+                    "lastName": user.last_name, "avatarUrl": user.avatar_url, "joinedAt": shapes.time(user.date_joined),
+                    "lastSeenAt": shapes.time(user.last_seen_at)},
+        "messages": [
+            {"id": str(one.pk), "roomId": str(one.room_id), "room": one.room.name, "content": one.content,
+             "attachments": one.attachments, "createdAt": shapes.time(one.created_at), "editedAt": shapes.time(one.edited_at)}
+            for one in messages.iterator(chunk_size=1000)
+        ],
+        "rooms": [
+            {"roomId": str(one.room_id), "room": one.room.name, "role": one.role, "joinedAt": shapes.time(one.joined_at),
+             "messagesSent": one.messages_sent}
+            for one in RoomMembership.objects.filter(user=user).select_related("room")
+        ],
+        "conversations": [str(key) for key in DirectMessageThread.objects.filter(participants=user).values_list("pk", flat=True)],
+        "reactions": [
+            {"messageId": str(one.message_id), "emoji": one.emoji, "createdAt": shapes.time(one.created_at)}
+            for one in MessageReaction.objects.filter(user=user)
+        ],
+        "blocked": [str(key) for key in UserBlock.objects.filter(blocker=user).values_list("blocked_id", flat=True)],
+        "moderation": [
+            {"action": one.action_type, "reason": one.reason, "createdAt": shapes.time(one.created_at),
+             "expiresAt": shapes.time(one.expires_at)}
+            for one in ModerationAction.objects.filter(target_user=user)
+        ],
+    }
+
+
+@transaction.atomic
+def anonymise(user) -> None:
+    """Ends an account. Its messages lose author and text and stay where they stood, so that answers to them and threads
+    under them remain; everything that says who it was goes."""
+    now = timezone.now()
+    Message.objects.filter(author=user).update(
+        author=None, message_type="deleted", content="[Message deleted]", attachments=[], embeds=[], mentions=[],
+        is_pinned=False, updated_at=now,
+    )
+    reacted = list(Message.objects.filter(
+        pk__in=MessageReaction.objects.filter(user=user).values("message_id")).select_for_update(of=("self",)))
+    MessageReaction.objects.filter(user=user).delete()
+    for message in reacted:
+        left: dict[str, int] = {}
+        for emoji in message.reactions.values_list("emoji", flat=True):
+            left[emoji] = left.get(emoji, 0) + 1
+        Message.objects.filter(pk=message.pk).update(reaction_counts=left)
+    for message in Message.objects.filter(mentions__contains=[user.pk]).select_for_update(of=("self",)):
+        Message.objects.filter(pk=message.pk).update(mentions=[one for one in message.mentions if one != user.pk])
+    for item in ModerationQueue.objects.filter(reporters=user).select_for_update(of=("self",)):
+        item.report_reasons = [one for one in item.report_reasons if one.get("user_id") != user.pk]
+        item.reporters.remove(user)
+        item.save(update_fields=["report_reasons", "updated_at"])
+    # One delete a table; rights and blocks are told to the gateways by the signals, the account's sockets end below.
+    RoomMembership.objects.filter(user=user).delete()
+    UserBlock.objects.filter(blocker=user).delete()
+    UserBlock.objects.filter(blocked=user).delete()
+    user.dm_threads.clear()
+    user.circle_memberships.all().delete()
+    user.following.all().delete()
+    user.followers.all().delete()
+    user.gateway_devices.all().delete()
+    name = f"deleted-{user.pk}"
+    user.username, user.email = name, f"{name}@invalid.example"
+    user.first_name = user.last_name = ""
+    user.avatar_url, user.last_seen_at, user.is_active = None, None, False
+    user.is_staff = user.is_superuser = False
+    user.set_unusable_password()
+    user.save()
+    log_out_everywhere(user)

@@ -1,0 +1,1 @@
+"""The community over HTTP, one subject a file."""
