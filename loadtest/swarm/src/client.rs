@@ -1,0 +1,229 @@
+//! One client: connects, reads until it is cut or told to stop, and comes back.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::frames::{self, Kind, Upgrade};
+use crate::tally::Tally;
+use crate::view::{Meaning, View};
+use crate::worker::{World, micros};
+
+/// How long a connection may take until its first state.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+thread_local! {
+    static BUFFER: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; 64 * 1024]);
+}
+
+/// Why a connection ended.
+enum End {
+    Cut,
+    Stopped,
+    Closed(Option<u16>),
+    Lost,
+}
+
+/// Runs a client until the world stops.
+pub async fn run(world: Arc<World>, index: usize) {
+    let mut view = View::default();
+    let (mut attempts, mut failures) = (0_usize, 0_u32);
+    loop {
+        attempts += 1;
+        let began = Instant::now();
+        let pause = match connect(&world, index, attempts, &mut view).await {
+            Ok(stream) => match listen(&world, index, stream, began, &mut view).await {
+                (End::Stopped, _) => break,
+                (End::Cut, _) => {
+                    failures = 0;
+                    world.scenario.blink.as_ref().map_or(0.0, |blink| blink.away_seconds)
+                }
+                (end, entered) => {
+                    let how = match end {
+                        End::Closed(code) => {
+                            format!("closed {}", code.map_or("without a code".into(), |code| code.to_string()))
+                        }
+                        _ => "lost".to_owned(),
+                    };
+                    world.tally.ended(how);
+                    if matches!(end, End::Closed(Some(4001))) {
+                        view.ticket = None;
+                    }
+                    failures = if entered { 0 } else { failures + 1 };
+                    back_off(failures)
+                }
+            },
+            Err((how, after)) => {
+                world.tally.ended(how);
+                world.tally.add(&world.tally.counters.failed, 1);
+                failures += 1;
+                after.map_or_else(|| back_off(failures), |seconds| seconds as f64 * rand::rng().random_range(1.0..2.0))
+            }
+        };
+        tokio::select! {
+            () = sleep(Duration::from_secs_f64(pause)) => {}
+            () = world.stopping.cancelled() => break,
+        }
+    }
+    world.views.lock().expect("no holder panics")[index] = Some(view);
+}
+
+/// Seconds before the next attempt, spread so that not all come at once.
+fn back_off(failures: u32) -> f64 {
+    rand::rng().random_range(0.5..1.0) * f64::from(2_u32.pow(failures.min(4)))
+}
+
+type Failure = (String, Option<u64>);
+
+async fn connect(
+    world: &World,
+    index: usize,
+    attempt: usize,
+    view: &mut View,
+) -> Result<(TcpStream, Vec<u8>), Failure> {
+    let failed = |what: &'static str| move |error: io::Error| (format!("{what}: {}", error.kind()), None);
+    let user = world.user(index);
+    let mut query = match view.ticket.take() {
+        Some(ticket) => format!("resume_token={ticket}"),
+        None => {
+            let token = world.tokens.mint(user).await.map_err(|error| (format!("no token: {error}"), None))?;
+            format!("connection_token={token}")
+        }
+    };
+    if let Some(epoch) = &view.epoch {
+        query.push_str(&format!("&epoch={epoch}&offset={}", view.last));
+    }
+    let gateway = &world.gateways[(index + attempt) % world.gateways.len()];
+    let address: SocketAddr = gateway.parse().map_err(|_| ("a gateway must be ADDRESS:PORT".to_owned(), None))?;
+    let socket = TcpSocket::new_v4().map_err(failed("no socket"))?;
+    if address.ip().is_loopback() {
+        // An address of its own for every 250: the ports of one address end at 65,535, and limits count addresses.
+        let number = world.global(index);
+        let source = Ipv4Addr::new(127, 1, (number / 250 / 250) as u8, (number / 250 % 250 + 1) as u8);
+        socket.set_reuseaddr(true).map_err(failed("no socket"))?;
+        socket.bind(SocketAddr::new(IpAddr::V4(source), 0)).map_err(failed("no address"))?;
+    }
+    let path = format!("/ws/community/room/{}/?{query}", world.room(index));
+    let upgrading = async {
+        let stream = socket.connect(address).await?;
+        let answer = frames::upgrade(&stream, gateway, &path).await?;
+        Ok::<_, io::Error>((stream, answer))
+    };
+    match timeout(PATIENCE, upgrading).await {
+        Ok(Ok((stream, Upgrade::Done(early)))) => Ok((stream, early)),
+        Ok(Ok((_, Upgrade::Refused(status, after)))) => Err((format!("refused {status}"), after)),
+        Ok(Err(error)) => Err(failed("not connected")(error)),
+        Err(_) => Err(("not connected: too slow".to_owned(), None)),
+    }
+}
+
+/// Reads until the end, and says whether the client was in.
+async fn listen(
+    world: &World,
+    index: usize,
+    (stream, mut rest): (TcpStream, Vec<u8>),
+    began: Instant,
+    view: &mut View,
+) -> (End, bool) {
+    let stream = Arc::new(stream);
+    let mut entered = false;
+    let blink = world.scenario.blink.as_ref();
+    let in_time = |share: f64| blink.map(|blink| Instant::now() + Duration::from_secs_f64(blink.every_seconds * share));
+    let mut cut_at = if world.started.is_cancelled() { in_time(1.0) } else { None };
+    let end = loop {
+        if !rest.is_empty()
+            && let Some(end) = take(world, index, &stream, &mut rest, began, view, &mut entered)
+        {
+            break end;
+        }
+        if entered && world.is_deaf(index) {
+            // It never reads again; the gateway ends it in time.
+            world.stopping.cancelled().await;
+            break End::Stopped;
+        }
+        tokio::select! {
+            ready = stream.readable() => if ready.is_err() { break End::Lost },
+            () = sleep_until(cut_at.unwrap_or_else(Instant::now)), if cut_at.is_some() => break End::Cut,
+            () = world.started.cancelled(), if blink.is_some() && cut_at.is_none() => {
+                cut_at = in_time(rand::rng().random_range(0.0..1.0));
+                continue;
+            }
+            () = sleep_until(began + PATIENCE), if !entered => break End::Lost,
+            () = world.stopping.cancelled() => break End::Stopped,
+        }
+        let read = BUFFER.with_borrow_mut(|buffer| {
+            let read = stream.try_read(buffer);
+            if let Ok(count) = read {
+                rest.extend_from_slice(&buffer[..count]);
+            }
+            read
+        });
+        match read {
+            Ok(0) => break End::Lost,
+            Ok(count) => world.tally.add(&world.tally.counters.bytes, count as u64),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => break End::Lost,
+        }
+    };
+    *world.streams[index].lock().expect("no holder panics") = None;
+    if entered {
+        world.tally.counters.open.fetch_sub(1, Ordering::Relaxed);
+    }
+    if matches!(end, End::Cut) {
+        world.tally.add(&world.tally.counters.cuts, 1);
+        // No goodbye: a reset, as when a phone loses its network and comes back with another address.
+        let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+    }
+    (end, entered)
+}
+
+/// Takes what whole frames there are. Gives the end if one of them is it.
+fn take(
+    world: &World,
+    index: usize,
+    stream: &Arc<TcpStream>,
+    rest: &mut Vec<u8>,
+    began: Instant,
+    view: &mut View,
+    entered: &mut bool,
+) -> Option<End> {
+    let (mut at, now, tally) = (0, micros(), &world.tally);
+    while let Some((kind, payload, length)) = frames::parse(&rest[at..]) {
+        let payload = &rest[at + payload.start..at + payload.end];
+        match kind {
+            Kind::Text => {
+                tally.add(&tally.counters.events, 1);
+                if let Meaning::Entered { resumed } = view.take(payload, now, tally)
+                    && !*entered
+                {
+                    *entered = true;
+                    tally.add(&tally.counters.open, 1);
+                    tally.add(&tally.counters.entered, 1);
+                    let histogram = if resumed { &tally.replay } else { &tally.entering };
+                    Tally::note(histogram, began.elapsed().as_micros() as u64);
+                    *world.streams[index].lock().expect("no holder panics") = Some(Arc::clone(stream));
+                    world.note_entered(index);
+                }
+            }
+            Kind::Ping => {
+                let _ = stream.try_write(&frames::frame(10, payload));
+            }
+            Kind::Close => {
+                return Some(End::Closed(payload.first_chunk().map(|code| u16::from_be_bytes(*code))));
+            }
+            Kind::Pong | Kind::Other => {}
+        }
+        at += length;
+    }
+    rest.drain(..at);
+    if rest.is_empty() && rest.capacity() > 0 {
+        *rest = Vec::new(); // a hundred thousand of these wait for the next frame
+    }
+    None
+}

@@ -1,0 +1,179 @@
+//! What was counted: by many tasks while a worker runs, and added up over all workers by the parent.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of one worker.
+        #[derive(Default)]
+        pub struct Counters { $($(#[$doc])* pub $name: AtomicU64,)* }
+
+        /// Their values at one moment.
+        #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+        pub struct Counts { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Counters {
+            pub fn counts(&self) -> Counts {
+                Counts { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl Counts {
+            /// Adds another worker's.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Sockets that have their first state, now.
+    open,
+    /// Connections that were let in.
+    entered,
+    /// Attempts that failed, for whatever reason.
+    failed,
+    /// Frames received.
+    events,
+    /// Bytes received.
+    bytes,
+    /// Events with an offset, received live, in a replay, or with a state.
+    deliveries,
+    /// Messages sent, and acknowledged.
+    sent,
+    acked,
+    /// Sends that the gateway refused, and sends that could not be handed to the kernel.
+    refused,
+    unsent,
+    /// Events that came twice, or after a later one.
+    repeated,
+    /// Events that never came.
+    missed,
+    /// Connections cut on purpose.
+    cuts,
+    /// Returns whose replay was complete.
+    resumed,
+    /// Events that came in replays.
+    replayed,
+    /// Returns that were given a whole state.
+    restated,
+    /// Of their missed events, those that a state may have shown, and those that it cannot have.
+    restated_events,
+}
+
+/// Everything that one worker knows.
+pub struct Tally {
+    pub counters: Counters,
+    /// Microseconds from a message's send to its arrival.
+    pub latency: Mutex<Histogram<u64>>,
+    /// The same since the last tick.
+    pub recent: Mutex<Histogram<u64>>,
+    /// Microseconds from the first byte of a connection to its state.
+    pub entering: Mutex<Histogram<u64>>,
+    /// Microseconds from the first byte of a return to the end of its replay.
+    pub replay: Mutex<Histogram<u64>>,
+    /// How connections ended, and how attempts failed.
+    pub endings: Mutex<BTreeMap<String, u64>>,
+}
+
+fn histogram() -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are good");
+    histogram.auto(true);
+    histogram
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            counters: Counters::default(),
+            latency: Mutex::new(histogram()),
+            recent: Mutex::new(histogram()),
+            entering: Mutex::new(histogram()),
+            replay: Mutex::new(histogram()),
+            endings: Mutex::default(),
+        }
+    }
+}
+
+impl Tally {
+    pub fn add(&self, counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub fn note(histogram: &Mutex<Histogram<u64>>, micros: u64) {
+        let _ = histogram.lock().expect("no holder panics").record(micros.max(1));
+    }
+
+    pub fn ended(&self, how: impl Into<String>) {
+        *self.endings.lock().expect("no holder panics").entry(how.into()).or_default() += 1;
+    }
+
+    /// The values recorded since the last call.
+    pub fn take_recent(&self) -> Spread {
+        let mut recent = self.recent.lock().expect("no holder panics");
+        let spread = Spread::of(&recent);
+        recent.reset();
+        spread
+    }
+}
+
+/// A histogram as it travels between processes: value and count.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Spread(Vec<(u64, u64)>);
+
+impl Spread {
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        Self(histogram.iter_recorded().map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value())).collect())
+    }
+
+    pub fn locked(histogram: &Mutex<Histogram<u64>>) -> Self {
+        Self::of(&histogram.lock().expect("no holder panics"))
+    }
+
+    /// Adds up several.
+    pub fn sum<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Histogram<u64> {
+        let mut sum = histogram();
+        for (value, count) in parts.into_iter().flat_map(|part| &part.0) {
+            let _ = sum.record_n(*value, *count);
+        }
+        sum
+    }
+}
+
+/// What a worker says every second.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Tick {
+    pub counts: Counts,
+    pub recent: Spread,
+}
+
+/// What a worker says at its end.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Done {
+    pub counts: Counts,
+    pub latency: Spread,
+    pub entering: Spread,
+    pub replay: Spread,
+    pub endings: BTreeMap<String, u64>,
+    /// Events that should have been seen, over all clients and their rooms.
+    pub expected: u64,
+    /// Of these, events that clients who were connected at the end never saw.
+    pub missing_at_end: u64,
+    /// Clients that were not connected at the end.
+    pub away_at_end: u64,
+}
+
+/// A line from a worker to its parent.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum Line {
+    /// All its clients have been let in once.
+    Ready,
+    Tick(Tick),
+    Done(Box<Done>),
+}

@@ -1,0 +1,41 @@
+//! Connection tokens, put into Django's cache as the gateway reads them: in JSON, for a minute.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rand::RngExt;
+use redis::aio::MultiplexedConnection;
+
+/// Where tokens are put.
+#[derive(Clone)]
+pub struct Tokens {
+    connection: MultiplexedConnection,
+    /// `<KEY_PREFIX>:<VERSION>:`
+    prefix: String,
+}
+
+impl Tokens {
+    pub async fn connect(url: &str, prefix: &str, version: &str) -> Result<Self, redis::RedisError> {
+        let connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+        Ok(Self { connection, prefix: format!("{prefix}:{version}:") })
+    }
+
+    /// A token of one use for a user.
+    pub async fn mint(&self, user: u64) -> Result<String, redis::RedisError> {
+        let token = token();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let value = format!(
+            "{{\"user_id\":{user},\"username\":\"swarm{user}\",\"connection_id\":null,\"created_at\":{now},\"used\":false}}"
+        );
+        let key = format!("{}ws_conn_token:{token}", self.prefix);
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg(value).arg("EX").arg(60);
+        set.query_async::<()>(&mut self.connection.clone()).await?;
+        Ok(token)
+    }
+}
+
+fn token() -> String {
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut random = rand::rng();
+    (0..43).map(|_| char::from(letters[random.random_range(0..64)])).collect()
+}

@@ -1,0 +1,198 @@
+//! What one client has seen of its room, and whether that is right: every offset once, in order, without a hole.
+
+use memchr::memmem;
+use serde_json::Value;
+
+use crate::tally::Tally;
+
+/// Where a client stands.
+#[derive(Debug, Default)]
+pub struct View {
+    /// The order's name, as the state told it.
+    pub epoch: Option<String>,
+    /// The newest offset that was seen.
+    pub last: u64,
+    /// What was seen before the first state does not count.
+    pub first: u64,
+    /// Let in at least once.
+    pub begun: bool,
+    /// The newest resume ticket.
+    pub ticket: Option<String>,
+}
+
+/// What an event means for the connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The client is in: it has its state, or its replay.
+    Entered {
+        resumed: bool,
+    },
+    Other,
+}
+
+impl View {
+    /// Takes one event in.
+    pub fn take(&mut self, event: &[u8], now: u64, tally: &Tally) -> Meaning {
+        let counters = &tally.counters;
+        match name(event) {
+            b"room_state" | b"dm_state" => self.state(event, tally),
+            b"resumed" => return self.resumed(event, tally),
+            b"session" => {
+                let token = serde_json::from_slice::<Value>(event)
+                    .ok()
+                    .and_then(|event| event["resumeToken"].as_str().map(str::to_owned));
+                self.ticket = token.or(self.ticket.take());
+                return Meaning::Other;
+            }
+            b"message_ack" => {
+                tally.add(&counters.acked, 1);
+                return Meaning::Other;
+            }
+            b"error" => {
+                tally.add(&counters.refused, 1);
+                let code = serde_json::from_slice::<Value>(event)
+                    .ok()
+                    .and_then(|event| event["code"].as_str().map(str::to_owned));
+                tally.ended(format!("error {}", code.unwrap_or_default()));
+                return Meaning::Other;
+            }
+            b"new_message" => {
+                if let Some(sent) = number_after(event, b"\"content\":\"t=") {
+                    let micros = now.saturating_sub(sent);
+                    Tally::note(&tally.latency, micros);
+                    Tally::note(&tally.recent, micros);
+                }
+                return self.live(event, tally);
+            }
+            _ => return self.live(event, tally),
+        }
+        Meaning::Entered { resumed: false }
+    }
+
+    fn live(&mut self, event: &[u8], tally: &Tally) -> Meaning {
+        // The event's own offset stands last; a text cannot hold these bytes unescaped.
+        if let Some(offset) = memmem::rfind(event, b"\"offset\":").and_then(|at| digits(&event[at + 9..])) {
+            self.seen(offset, tally);
+        }
+        Meaning::Other
+    }
+
+    fn seen(&mut self, offset: u64, tally: &Tally) {
+        let counters = &tally.counters;
+        if offset <= self.last {
+            tally.add(&counters.repeated, 1);
+            return;
+        }
+        tally.add(&counters.deliveries, 1);
+        tally.add(&counters.missed, offset - self.last - 1);
+        self.last = offset;
+    }
+
+    /// A state replaces what was known. After a return it stands for what was missed.
+    fn state(&mut self, event: &[u8], tally: &Tally) {
+        let Ok(state) = serde_json::from_slice::<Value>(event) else { return };
+        let (epoch, offset) = (state["epoch"].as_str().map(str::to_owned), state["offset"].as_u64().unwrap_or(0));
+        if self.begun && self.epoch == epoch {
+            tally.add(&tally.counters.restated, 1);
+            let missed = offset.saturating_sub(self.last);
+            let shown = state["messages"].as_array().map_or(0, Vec::len) as u64;
+            tally.add(&tally.counters.restated_events, missed);
+            // A state shows so many messages; what lies before them was not seen.
+            tally.add(&tally.counters.deliveries, missed.min(shown));
+            tally.add(&tally.counters.missed, missed.saturating_sub(shown));
+            if offset < self.last {
+                tally.add(&tally.counters.repeated, self.last - offset);
+            }
+        } else {
+            if self.begun {
+                tally.add(&tally.counters.restated, 1);
+            }
+            self.first = offset;
+        }
+        (self.begun, self.epoch, self.last) = (true, epoch, offset);
+    }
+
+    fn resumed(&mut self, event: &[u8], tally: &Tally) -> Meaning {
+        let Ok(resumed) = serde_json::from_slice::<Value>(event) else { return Meaning::Other };
+        if resumed["recovered"].as_bool() != Some(true) {
+            return Meaning::Other; // a state follows
+        }
+        let events = resumed["events"].as_array().map_or(&[][..], Vec::as_slice);
+        for offset in events.iter().filter_map(|event| event["offset"].as_u64()) {
+            self.seen(offset, tally);
+        }
+        tally.add(&tally.counters.resumed, 1);
+        tally.add(&tally.counters.replayed, events.len() as u64);
+        if let Some(offset) = resumed["offset"].as_u64().filter(|offset| *offset > self.last) {
+            // What is not among the events was void, or is somebody's whom this client does not see.
+            self.last = offset;
+        }
+        Meaning::Entered { resumed: true }
+    }
+}
+
+/// The event's name. Ours stands first; other servers may have it anywhere.
+fn name(event: &[u8]) -> &[u8] {
+    let Some(at) = memmem::find(event, b"\"event\":") else { return b"" };
+    let rest = event[at + 8..].trim_ascii_start();
+    let Some(rest) = rest.strip_prefix(b"\"") else { return b"" };
+    memchr::memchr(b'"', rest).map_or(b"", |end| &rest[..end])
+}
+
+fn number_after(event: &[u8], what: &[u8]) -> Option<u64> {
+    memmem::find(event, what).and_then(|at| digits(&event[at + what.len()..]))
+}
+
+fn digits(bytes: &[u8]) -> Option<u64> {
+    let length = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&bytes[..length]).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(events: &[&str]) -> (View, crate::tally::Counts) {
+        let (mut view, tally) = (View::default(), Tally::default());
+        for event in events {
+            view.take(event.as_bytes(), 5_000_000, &tally);
+        }
+        (view, tally.counters.counts())
+    }
+
+    const STATE: &str = r#"{"event":"room_state","messages":[],"epoch":"7","offset":10}"#;
+
+    #[test]
+    fn every_offset_counts_once() {
+        let (view, counts) = after(&[
+            STATE,
+            r#"{"event":"new_message","message":{"content":"t=4000000 x"},"offset":11}"#,
+            r#"{"event":"typing","userId":"1"}"#,
+            r#"{"event":"message_deleted","offset":12}"#,
+        ]);
+        assert_eq!((view.last, counts.deliveries, counts.missed, counts.repeated), (12, 2, 0, 0));
+    }
+
+    #[test]
+    fn holes_and_repeats_are_seen() {
+        let (_, counts) = after(&[STATE, r#"{"event":"x","offset":13}"#, r#"{"event":"x","offset":12}"#]);
+        assert_eq!((counts.deliveries, counts.missed, counts.repeated), (1, 2, 1));
+    }
+
+    #[test]
+    fn a_replay_counts_like_live_events() {
+        let (view, counts) = after(&[
+            STATE,
+            r#"{"event":"resumed","recovered":true,"epoch":"7","offset":12,"events":[{"offset":11},{"offset":12}]}"#,
+        ]);
+        assert_eq!((view.last, counts.deliveries, counts.replayed, counts.resumed), (12, 2, 2, 1));
+    }
+
+    #[test]
+    fn a_state_after_a_return_stands_for_what_it_shows() {
+        let (_, counts) = after(&[STATE, r#"{"event":"room_state","messages":[{}],"epoch":"7","offset":13}"#]);
+        assert_eq!((counts.restated, counts.deliveries, counts.missed), (1, 1, 2));
+        let (view, counts) = after(&[STATE, r#"{"event":"room_state","messages":[],"epoch":"8","offset":2}"#]);
+        assert_eq!((view.last, counts.missed, counts.repeated), (2, 0, 0));
+    }
+}

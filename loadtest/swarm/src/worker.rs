@@ -1,0 +1,290 @@
+//! One process of the swarm: some whole rooms, all their clients, and those who talk in them.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rand::RngExt;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::client;
+use crate::frames;
+use crate::scenario::Scenario;
+use crate::tally::{Done, Line, Spread, Tally, Tick};
+use crate::tokens::Tokens;
+use crate::view::View;
+
+/// How long after the last message the last delivery may come.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// What all tasks of a worker share.
+pub struct World {
+    pub scenario: Scenario,
+    pub gateways: Vec<String>,
+    pub tokens: Tokens,
+    pub tally: Tally,
+    /// One for each client: set while it is in.
+    pub streams: Vec<Mutex<Option<Arc<TcpStream>>>>,
+    /// What each client saw, once it has stopped.
+    pub views: Mutex<Vec<Option<View>>>,
+    /// Everybody is in, on all workers: talking and blinking begin.
+    pub started: CancellationToken,
+    /// The end.
+    pub stopping: CancellationToken,
+    first_user: u64,
+    first_room: usize,
+    entered: Vec<AtomicBool>,
+    entered_count: AtomicUsize,
+}
+
+/// Microseconds since 1970: senders and receivers may be in two processes, on one machine.
+pub fn micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as u64)
+}
+
+impl World {
+    /// The number of a client over all workers.
+    pub fn global(&self, index: usize) -> usize {
+        self.first_room * self.scenario.room_size + index
+    }
+
+    pub fn user(&self, index: usize) -> u64 {
+        self.first_user + self.global(index) as u64
+    }
+
+    pub fn room(&self, index: usize) -> String {
+        room_id(self.first_room + index / self.scenario.room_size)
+    }
+
+    /// Every so many'th client is deaf.
+    pub fn is_deaf(&self, index: usize) -> bool {
+        let share = self.scenario.deaf_share;
+        share > 0.0 && (self.global(index) as f64 * share).fract() < share
+    }
+
+    pub fn note_entered(&self, index: usize) {
+        if !self.entered[index].swap(true, Ordering::AcqRel) {
+            self.entered_count.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Sends a frame as one of the clients, if it is in.
+    fn send(&self, index: usize, text: &str) -> bool {
+        let stream = self.streams[index].lock().expect("no holder panics").clone();
+        let Some(stream) = stream else { return false };
+        let frame = frames::frame(1, text.as_bytes());
+        let sent = stream.try_write(&frame).is_ok_and(|count| count == frame.len());
+        if !sent {
+            self.tally.add(&self.tally.counters.unsent, 1);
+        }
+        sent
+    }
+}
+
+/// The id of a room by its number; `loadtest/swarm/run` makes them so.
+pub fn room_id(number: usize) -> String {
+    format!("00000000-0000-4000-8000-{number:012}")
+}
+
+/// Runs some rooms of a scenario. Says `Ready`, waits for a line on standard input, goes on, says `Done`.
+pub async fn run(
+    scenario: Scenario,
+    gateways: Vec<String>,
+    tokens: Tokens,
+    first_user: u64,
+    rooms: std::ops::Range<usize>,
+    connect_per_second: f64,
+) {
+    let clients = (rooms.end * scenario.room_size).min(scenario.clients) - rooms.start * scenario.room_size;
+    let world = Arc::new(World {
+        gateways,
+        tokens,
+        tally: Tally::default(),
+        streams: (0..clients).map(|_| Mutex::default()).collect(),
+        views: Mutex::new((0..clients).map(|_| None).collect()),
+        started: CancellationToken::new(),
+        stopping: CancellationToken::new(),
+        first_user,
+        first_room: rooms.start,
+        entered: (0..clients).map(|_| AtomicBool::new(false)).collect(),
+        entered_count: AtomicUsize::new(0),
+        scenario,
+    });
+    let telling = tokio::spawn(tell(Arc::clone(&world)));
+    let mut tasks = JoinSet::new();
+    let mut pace = interval(Duration::from_millis(10));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut allowed, mut next) = (0.0_f64, 0);
+    while next < clients {
+        pace.tick().await;
+        allowed += connect_per_second / 100.0;
+        while allowed >= 1.0 && next < clients {
+            tasks.spawn(client::run(Arc::clone(&world), next));
+            (allowed, next) = (allowed - 1.0, next + 1);
+        }
+    }
+    while world.entered_count.load(Ordering::Acquire) < clients {
+        sleep(Duration::from_millis(50)).await;
+    }
+    say(&Line::Ready);
+    let mut orders = BufReader::new(tokio::io::stdin()).lines();
+    let _ = orders.next_line().await;
+    world.started.cancel();
+    let talkers = CancellationToken::new();
+    let talking = [
+        tokio::spawn(talkers.clone().run_until_cancelled_owned(talk(Arc::clone(&world), rooms.len()))),
+        tokio::spawn(talkers.clone().run_until_cancelled_owned(chatter(Arc::clone(&world)))),
+        tokio::spawn(talkers.clone().run_until_cancelled_owned(ping(Arc::clone(&world)))),
+    ];
+    sleep(Duration::from_secs(world.scenario.seconds)).await;
+    talkers.cancel();
+    for task in talking {
+        let _ = task.await;
+    }
+    settle(&world).await;
+    world.stopping.cancel();
+    while tasks.join_next().await.is_some() {}
+    telling.abort();
+    say(&Line::Done(Box::new(done(&world))));
+}
+
+/// Waits until nothing comes any more and everybody is back, at most [`SETTLE`] and the time away.
+async fn settle(world: &World) {
+    let away = world.scenario.blink.as_ref().map_or(0.0, |blink| blink.away_seconds + 5.0);
+    let end = tokio::time::Instant::now() + SETTLE + Duration::from_secs_f64(away);
+    let mut before = 0;
+    while tokio::time::Instant::now() < end {
+        sleep(Duration::from_secs(1)).await;
+        let counts = world.tally.counters.counts();
+        let all_in = counts.open as usize == world.streams.len();
+        if all_in && counts.deliveries == before {
+            return;
+        }
+        before = counts.deliveries;
+    }
+}
+
+fn done(world: &World) -> Done {
+    let views = world.views.lock().expect("no holder panics");
+    let (mut expected, mut missing_at_end, mut away_at_end) = (0, 0, 0);
+    for (room, views) in views.chunks(world.scenario.room_size).enumerate() {
+        let newest = views.iter().flatten().map(|view| view.last).max().unwrap_or(0);
+        for (place, view) in views.iter().enumerate() {
+            let index = room * world.scenario.room_size + place;
+            if world.is_deaf(index) {
+                continue;
+            }
+            let Some(view) = view.as_ref().filter(|view| view.begun) else {
+                away_at_end += 1;
+                continue;
+            };
+            expected += newest.saturating_sub(view.first);
+            missing_at_end += newest - view.last;
+        }
+    }
+    let tally = &world.tally;
+    Done {
+        counts: tally.counters.counts(),
+        latency: Spread::locked(&tally.latency),
+        entering: Spread::locked(&tally.entering),
+        replay: Spread::locked(&tally.replay),
+        endings: tally.endings.lock().expect("no holder panics").clone(),
+        expected,
+        missing_at_end,
+        away_at_end,
+    }
+}
+
+/// Somebody in each room says something, so many times a second.
+async fn talk(world: Arc<World>, rooms: usize) {
+    let rate = world.scenario.messages_per_room_per_second * rooms as f64;
+    if rate <= 0.0 {
+        return;
+    }
+    let filler = "x".repeat(world.scenario.message_size.saturating_sub(20));
+    let mut number = 0_u64;
+    every(rate, |turn| {
+        let room = turn % rooms;
+        let first = room * world.scenario.room_size;
+        let size = world.scenario.room_size.min(world.streams.len() - first);
+        // Somebody who is in: a few tries, because most are.
+        for _ in 0..8 {
+            let index = first + rand::rng().random_range(0..size);
+            if world.is_deaf(index) {
+                continue;
+            }
+            number += 1;
+            let text = format!(
+                "{{\"type\":\"send_message\",\"content\":\"t={} {filler}\",\"client_id\":\"{}-{number}\"}}",
+                micros(),
+                world.first_room
+            );
+            if world.send(index, &text) {
+                world.tally.add(&world.tally.counters.sent, 1);
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+/// Everybody types now and then.
+async fn chatter(world: Arc<World>) {
+    let clients = world.streams.len();
+    let rate = world.scenario.typing_per_client_per_minute * clients as f64 / 60.0;
+    if rate > 0.0 {
+        every(rate, |turn| {
+            world.send(turn * 7919 % clients, r#"{"type":"typing","is_typing":true}"#);
+        })
+        .await;
+    }
+}
+
+/// Everybody pings now and then, as the browsers' hook does.
+async fn ping(world: Arc<World>) {
+    let clients = world.streams.len();
+    if world.scenario.ping_seconds > 0.0 {
+        every(clients as f64 / world.scenario.ping_seconds, |turn| {
+            world.send(turn % clients, r#"{"type":"ping"}"#);
+        })
+        .await;
+    }
+}
+
+/// Does something so many times a second, evenly in the long run.
+async fn every(rate: f64, mut act: impl FnMut(usize)) {
+    let mut ticks = interval(Duration::from_millis(5));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let (mut due, mut turn) = (0.0, 0);
+    loop {
+        ticks.tick().await;
+        due += rate / 200.0;
+        while due >= 1.0 {
+            act(turn);
+            (due, turn) = (due - 1.0, turn + 1);
+        }
+    }
+}
+
+/// Tells the parent how it goes, every second.
+async fn tell(world: Arc<World>) {
+    let mut seconds = interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        say(&Line::Tick(Tick { counts: world.tally.counters.counts(), recent: world.tally.take_recent() }));
+    }
+}
+
+fn say(line: &Line) {
+    let mut out = std::io::stdout().lock();
+    // A parent that is gone wants nothing.
+    let _ = serde_json::to_writer(&mut out, line)
+        .map_err(std::io::Error::from)
+        .and_then(|()| writeln!(out))
+        .and_then(|()| out.flush());
+}
