@@ -68,7 +68,15 @@ def message_pinned(message: Any, *, using: str | None = None) -> None:
 
 
 def message_decided(message: Any, decision: str, *, using: str | None = None) -> None:
-    """A moderator's decision (`approved`, `hidden`, `deleted`): the gateway shows the message, or takes it away."""
+    """A moderator's decision (`approved`, `hidden`, `deleted`): the gateway shows the message, or takes it away.
+
+    A message that was hidden without a record of it is shown by an event of ours: the gateway shows again only what a
+    record says was hidden.
+    """
+    if decision == "approved" and (action := model_or_none("action")) is not None:
+        if not action._default_manager.filter(target_message_id=message.pk, action_type="hide").exists():
+            message_created(message, using=using)
+            return
     control("moderation", message=message.pk, decision=decision, using=using)
 
 

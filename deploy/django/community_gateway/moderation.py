@@ -46,7 +46,6 @@ def hide(item: Any, moderator: Any, notes: str = "") -> None:
         _save(message, "is_hidden")
         _record("hide", moderator, message, notes)
         announce.message_decided(message, "hidden")
-        _tell_author(message, "removed", notes)
 
 
 def delete(item: Any, moderator: Any, notes: str = "") -> None:
@@ -55,7 +54,6 @@ def delete(item: Any, moderator: Any, notes: str = "") -> None:
         blank(message)
         _record("delete", moderator, message, notes)
         announce.message_decided(message, "deleted")
-        _tell_author(message, "removed", notes)
 
 
 def escalate(item: Any, moderator: Any, notes: str = "") -> None:
@@ -202,6 +200,7 @@ def _record(what: str, moderator: Any, message: Any, reason: str, expires_at: da
 
 
 def _tell_author(message: Any, action: str, reason: str) -> None:
-    if message.author_id is not None:
-        event = {"event": "moderation", "messageId": str(message.pk), "action": action, "reason": reason}
-        publish(user=message.author_id, event=event)
+    """Of a warning. What is hidden or deleted the gateway tells the author by itself."""
+    event = {"event": "moderation", "roomId": str(message.room_id), "messageId": str(message.pk), "action": action,
+             "reason": reason}
+    publish(user=message.author_id, event=event)

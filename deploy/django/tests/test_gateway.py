@@ -36,6 +36,47 @@ def test_a_pin_in_the_admin_shows_within_a_second(gateway, client):
         assert boss.is_superuser
 
 
+def test_a_moderators_click_shows_on_every_socket_within_a_second(gateway, client):
+    ada, grace, boss = people.user(), people.user(), people.moderator()
+    message = people.message(people.room(ada, grace), ada, "rude")
+    item = people.queued(message)
+    client.force_login(boss)
+
+    def click(decision):
+        form = {"_decision": decision, "_duration": "", "review_notes": ""}
+        answer = client.post(f"/admin/community/moderationqueue/{item.pk}/change/", form)
+        assert answer.status_code == 302
+        return time.monotonic()
+
+    with enter(gateway, message.room, ada) as own, enter(gateway, message.room, grace) as tab:
+        at = click("hide")
+        gone = {"event": "message_deleted", "messageId": str(message.pk), "deletedBy": str(boss.pk)}
+        assert gone.items() <= tab.until("message_deleted").items()
+        assert time.monotonic() - at < 1
+        assert own.until("moderation")["action"] == "removed"
+        with enter(gateway, message.room, grace) as later:
+            pass  # whoever comes now does not see it
+        at = click("approve")
+        assert tab.until("new_message")["message"]["content"] == "rude"
+        assert time.monotonic() - at < 1
+        assert [event["event"] for event in tab.settled()] == []
+        click("delete")
+        assert tab.until("message_deleted", messageId=str(message.pk))
+        assert later.socket.close_code is not None
+
+
+def test_a_message_hidden_and_shown_by_other_code_shows_too(gateway):
+    ada = people.user()
+    message = people.message(people.room(ada), ada, "hello")
+    with enter(gateway, message.room, ada) as tab:
+        message.is_hidden = True
+        message.save()
+        assert tab.until("message_deleted", messageId=str(message.pk))
+        message.is_hidden = False
+        message.save()
+        assert tab.until("new_message")["message"]["id"] == str(message.pk)
+
+
 def test_a_ban_in_the_admin_ends_the_socket(gateway, client):
     ada, boss = people.user(), people.moderator()
     room = people.room(ada)
