@@ -24,6 +24,7 @@
 //! | [`TestGateway`] | one running instance: `dial`, `enter`, `get`, `ops`, `metric`, `ready`, `log_lines`, `terminate`, `kill9` |
 //! | [`Dial`] | one connection in the making: token, JWT, origin, cookie, header, source address; `connect()` or `refused()` |
 //! | [`TestClient`] | a WebSocket client: `send`, `expect_event` (the next event, no other), `wait_for` (skips), `events_until`, `expect_silence`, `expect_close` |
+//! | [`FakeOpenAi`] | a moderation API that judges by marks and fails as scripted: `score`, `next`, `always`, `hold`, `go_down`, `requests` |
 //! | [`eventually`] | polls a condition for what no event announces (counters, keys, rows) |
 //!
 //! Rules. Nothing sleeps: wait for an event, or poll with [`eventually`]. Every wait has a guard of [`GUARD`] and ends
@@ -35,6 +36,7 @@
 mod client;
 mod gateway;
 mod http;
+mod openai;
 mod postgres;
 mod process;
 mod redis_server;
@@ -45,6 +47,7 @@ use std::time::Duration;
 
 pub use client::*;
 pub use gateway::*;
+pub use openai::{Act, FakeOpenAi};
 pub use redis_server::RedisServer;
 pub use stack::*;
 

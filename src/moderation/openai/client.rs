@@ -38,9 +38,9 @@ impl From<Fault> for Asked {
 }
 
 #[derive(Serialize)]
-struct Question<'a, T> {
-    model: &'a str,
-    input: &'a [T],
+pub(super) struct Question<'a, T> {
+    pub model: &'a str,
+    pub input: &'a [T],
 }
 
 /// The way to the API.

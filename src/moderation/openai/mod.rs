@@ -8,6 +8,8 @@ mod budget;
 mod cache;
 mod client;
 mod desk;
+#[cfg(test)]
+mod golden_tests;
 mod reply;
 mod retry;
 mod work;
