@@ -124,6 +124,13 @@ pub fn typing(id: impl Display) -> String {
     format!("community:typing:{id}")
 }
 
+/// ZSET room → when it is due (Unix milliseconds): rooms in which Django's `online_count` may not be what presence says.
+/// Ours; lives [`CENSUS_SECONDS`] after the last look.
+pub const CENSUS: &str = "community:census";
+
+/// How long rooms to be counted are remembered while no instance runs.
+pub const CENSUS_SECONDS: u64 = 7 * 86_400;
+
 /// ZSET of the times of a user's sends: the sliding windows. Lives as long as the longest window.
 #[must_use]
 pub fn send_window(user: UserId) -> String {

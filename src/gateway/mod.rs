@@ -148,6 +148,7 @@ impl Gateway {
         lifecycle.spawn_service("control", session::obey(Arc::clone(sessions), self.orders, lifecycle.clone()));
         lifecycle.spawn_vital("warden", session::watch(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_service("pulse", session::beat(Arc::clone(sessions), lifecycle.clone()));
+        lifecycle.spawn_vital("census", session::census(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_vital("compare", session::compare(Arc::clone(sessions), lifecycle.clone()));
         let watched = health::Watched {
             store: self.store.clone(),

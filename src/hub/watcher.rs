@@ -107,12 +107,32 @@ impl Watcher {
 
     /// Gives seats up.
     pub fn unwatch(&self, topics: &[Topic]) {
+        self.give_up(topics);
+        self.forget(&mut self.state.lock(), topics);
+    }
+
+    /// Gives up the seats of users who are not to be seen any more, and tells them as offline: nobody learns why.
+    pub fn conceal(&self, users: &[UserId]) {
+        let topics: Vec<_> = users.iter().copied().map(Topic::Online).collect();
+        self.give_up(&topics);
+        let mut state = self.state.lock();
+        let seen = |user: &UserId| state.told.get(&Topic::Online(*user)).is_some_and(|online| *online > 0);
+        let gone: Vec<_> = users.iter().copied().filter(seen).map(|user| (user, false)).collect();
+        self.forget(&mut state, &topics);
+        if !gone.is_empty() {
+            self.send(&event::presence_update(&[], &gone));
+        }
+    }
+
+    fn give_up(&self, topics: &[Topic]) {
         let seats: Vec<_> = {
             let mut state = self.state.lock();
             topics.iter().filter_map(|topic| state.seats.remove(topic)).collect()
         };
         drop(seats); // without the lock, as above; no number comes after this
-        let mut state = self.state.lock();
+    }
+
+    fn forget(&self, state: &mut State, topics: &[Topic]) {
         for topic in topics {
             state.told.remove(topic);
             state.news.remove(topic);

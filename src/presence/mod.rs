@@ -9,6 +9,7 @@
 //! are a format of the bus that is not looked into. Must never announce from anywhere but a script, and never start a
 //! task for one leave.
 
+mod census;
 mod local;
 mod scripts;
 mod typing;
@@ -66,6 +67,9 @@ struct Inner {
     metrics: Arc<Metrics>,
     left: Box<dyn Fn(RoomId, UserId) -> Vec<u8> + Send + Sync>,
     books: Books,
+    connection: Connection,
+    /// Rooms whose number has changed since they were last noted in Redis.
+    changed: Mutex<HashSet<RoomId>>,
     /// Rooms in which a join saw ended leases: renewed and swept at once.
     urgent: Mutex<HashSet<RoomId>>,
     /// Wakes the upkeep.
@@ -108,7 +112,9 @@ impl Presence {
         left: impl Fn(RoomId, UserId) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Inner {
-            scripts: Scripts::new(connection, instance, timing),
+            scripts: Scripts::new(connection.clone(), instance, timing),
+            connection,
+            changed: Mutex::default(),
             timing,
             metrics,
             left: Box::new(left),
@@ -151,6 +157,7 @@ impl Presence {
         self.0.books.confirm(room, user, epoch);
         if first {
             self.0.metrics.presence_changes_total.with_label_values(&["joined"]).inc();
+            self.note([room]);
         }
         if expired > 0 {
             self.0.urgent.lock().insert(room);

@@ -150,10 +150,11 @@ impl Sessions {
             return Err(Refusal::new(Code::TooManyWatched));
         }
         let looking = async {
-            let (rooms, blocked) =
-                join(self.readable(desk.user, &rooms), self.commands.store.blocked(desk.user, &users)).await;
+            let pairs: Vec<_> = users.iter().map(|user| (desk.user, *user)).collect();
+            let (rooms, blocked) = join(self.readable(desk.user, &rooms), self.commands.store.blocked(&pairs)).await;
             let blocked = blocked?;
-            let (hidden, seen): (Vec<_>, Vec<_>) = users.iter().partition(|user| blocked.contains(user));
+            let (hidden, seen): (Vec<_>, Vec<_>) =
+                users.iter().partition(|user| blocked.contains(&(desk.user, **user)));
             let topics = rooms?.into_iter().map(Topic::Room).chain(seen.into_iter().copied().map(Topic::Online));
             let topics = desk.watcher.watch(&self.hub, topics);
             let mut values = self.look_up(&topics).await?;

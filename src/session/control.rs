@@ -73,7 +73,9 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
             for user in &users {
                 sessions.access.grants().forget(None, Some(*user));
             }
-            warden::check(sessions, users.into_iter().flat_map(|user| members.of(user)).collect()).await;
+            let concerned: Vec<_> = users.into_iter().flat_map(|user| members.of(user)).collect();
+            warden::check_seen(sessions, &concerned).await;
+            warden::check(sessions, concerned).await;
         }
         Control::RoomChanged { room } => {
             sessions.access.grants().forget(Some(room), None);

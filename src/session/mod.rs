@@ -5,6 +5,7 @@
 //! `command` and `hub`.
 
 mod app;
+mod census;
 mod control;
 mod converse;
 mod drain;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
+pub use census::census;
 pub use control::obey;
 pub use drain::drain;
 pub use pulse::{beat, compare};

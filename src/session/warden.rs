@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
+
 use super::Sessions;
 use super::login::closes;
 use crate::access::{Denied, Grant};
 use crate::domain::{Micros, RoomId, Topic, UserId, Venue};
-use crate::hub::Member;
+use crate::hub::{Member, Watcher};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Class, Frame};
 use crate::wire::event;
@@ -17,20 +19,53 @@ use crate::wire::event;
 const ROUND: Duration = Duration::from_secs(15);
 /// How many rights one query looks up.
 const BATCH: usize = 500;
+/// Time between two queries for what presence sockets watch, at least: where very much is watched, a round takes longer.
+const BREATH: Duration = Duration::from_millis(250);
 
-/// Looks at all members again and again, until the process stops. A round's queries are spread over its time.
+/// Looks at all members, and at what they watch, again and again until the process stops. A round's queries are spread
+/// over its time.
 pub async fn watch(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
+    join(members(&sessions, &lifecycle), watchers(&sessions, &lifecycle)).await;
+}
+
+async fn members(sessions: &Sessions, lifecycle: &Lifecycle) {
     loop {
         let members = sessions.hub.members().all();
         let rounds = members.len().div_ceil(BATCH).max(1);
         let pause = ROUND / u32::try_from(rounds).unwrap_or(u32::MAX);
         let mut batches = members.chunks(BATCH);
         for _ in 0..rounds {
+            check(sessions, batches.next().unwrap_or_default().to_vec()).await;
             tokio::select! {
                 () = lifecycle.stopping() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            check(&sessions, batches.next().unwrap_or_default().to_vec()).await;
+        }
+    }
+}
+
+async fn watchers(sessions: &Sessions, lifecycle: &Lifecycle) {
+    loop {
+        // Each part about a query's worth.
+        let mut parts: Vec<(usize, Vec<Member>)> = vec![(0, Vec::new())];
+        for member in sessions.hub.members().all() {
+            let Some(watched) = member.watcher.as_ref().map(|watcher| watcher.watched().len()) else { continue };
+            match parts.last_mut().filter(|(size, _)| size + watched <= BATCH) {
+                Some((size, part)) => {
+                    *size += watched;
+                    part.push(member);
+                }
+                None => parts.push((watched, vec![member])),
+            }
+        }
+        let pause = (ROUND / u32::try_from(parts.len()).unwrap_or(u32::MAX)).max(BREATH);
+        for (_, part) in parts {
+            check_watched(sessions, &part, None).await;
+            check_seen(sessions, &part).await;
+            tokio::select! {
+                () = lifecycle.stopping() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
         }
     }
 }
@@ -69,22 +104,56 @@ pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
 /// Looks up the rights of presence sockets in rooms that they watch, all or one, and ends the watching where there are
 /// none any more.
 pub(super) async fn check_watched(sessions: &Sessions, members: &[Member], only: Option<RoomId>) {
-    for member in members {
-        let Some(watcher) = &member.watcher else { continue };
-        let rooms: Vec<_> = watcher
-            .watched()
-            .into_iter()
-            .filter_map(|topic| if let Topic::Room(room) = topic { Some(room) } else { None })
-            .filter(|room| only.is_none_or(|only| only == *room))
-            .collect();
-        match sessions.readable(member.user, &rooms).await {
-            Ok(readable) => {
-                let lost = rooms.into_iter().filter(|room| !readable.contains(room)).map(Topic::Room);
-                watcher.unwatch(&lost.collect::<Vec<_>>());
+    let room = |topic| if let Topic::Room(room) = topic { Some(room) } else { None };
+    let mut watched = watched(members, |topic| room(topic).filter(|room| only.is_none_or(|only| only == *room)));
+    while !watched.is_empty() {
+        let part = watched.split_off(watched.len().saturating_sub(BATCH));
+        let pairs: Vec<_> = part.iter().map(|(watcher, room)| (Venue::Room(*room), watcher.user)).collect();
+        match sessions.commands.store.admissions(&pairs).await {
+            Ok(admissions) => {
+                let now = Micros::now();
+                let lost = |admission| Grant::judge(admission, now).map_or(true, |grant| grant.dm.is_some());
+                for ((watcher, room), _) in part.iter().zip(admissions).filter(|(_, admission)| lost(admission.clone()))
+                {
+                    watcher.unwatch(&[Topic::Room(*room)]);
+                }
             }
-            Err(error) => tracing::warn!(%error, "rights could not be looked up again"),
+            Err(error) => {
+                tracing::warn!(%error, "rights could not be looked up again");
+                return;
+            }
         }
     }
+}
+
+/// Looks up the blocks between presence sockets' users and whom they watch, and ends the watching where there is one.
+pub(super) async fn check_seen(sessions: &Sessions, members: &[Member]) {
+    let mut watched = watched(members, |topic| if let Topic::Online(user) = topic { Some(user) } else { None });
+    while !watched.is_empty() {
+        let part = watched.split_off(watched.len().saturating_sub(BATCH));
+        let pairs: Vec<_> = part.iter().map(|(watcher, user)| (watcher.user, *user)).collect();
+        match sessions.commands.store.blocked(&pairs).await {
+            Ok(blocked) => {
+                for (watcher, user) in part.iter().filter(|(watcher, user)| blocked.contains(&(watcher.user, *user))) {
+                    watcher.conceal(&[*user]);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "blocks could not be looked up again");
+                return;
+            }
+        }
+    }
+}
+
+/// What presence sockets watch, one entry for each.
+fn watched<T>(members: &[Member], wanted: impl Fn(Topic) -> Option<T>) -> Vec<(Arc<Watcher>, T)> {
+    let mut all = Vec::new();
+    for watcher in members.iter().filter_map(|member| member.watcher.as_ref()) {
+        let topics = watcher.watched().into_iter().filter_map(&wanted);
+        all.extend(topics.map(|wanted| (Arc::clone(watcher), wanted)));
+    }
+    all
 }
 
 /// Tells those present in a room how it is set now.

@@ -7,6 +7,9 @@ use super::sql::app::MOST;
 use super::{Store, StoreError, arguments};
 use crate::domain::{RoomId, ThreadId, UserId};
 
+/// How many rooms that were left behind are looked at.
+const MOST_ROOMS: i64 = 10_000;
+
 /// Where a user belongs. Each list is bounded, those with the newest messages first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overview {
@@ -69,17 +72,43 @@ impl Store {
         unread.collect()
     }
 
-    /// Those of some users who blocked the user, or whom the user blocked.
+    /// Those of some pairs of users of whom one blocked the other.
     ///
     /// # Errors
     /// When Postgres does not answer.
-    pub async fn blocked(&self, user: UserId, others: &[UserId]) -> Result<HashSet<UserId>, StoreError> {
-        if others.is_empty() {
+    pub async fn blocked(&self, pairs: &[(UserId, UserId)]) -> Result<HashSet<(UserId, UserId)>, StoreError> {
+        if pairs.is_empty() {
             return Ok(HashSet::new());
         }
-        let ids: Vec<i64> = others.iter().map(|other| other.0).collect();
-        let rows = self.read(|sql| &sql.blocked, arguments!(user.0, ids)).await?;
-        rows.iter().map(|row| Columns::of(row).take().map(UserId)).collect()
+        let (users, others): (Vec<i64>, Vec<i64>) = pairs.iter().map(|(user, other)| (user.0, other.0)).unzip();
+        let rows = self.read(|sql| &sql.blocked, arguments!(users, others)).await?;
+        let pair = |row| {
+            let mut columns = Columns::of(row);
+            Ok((UserId(columns.take()?), UserId(columns.take()?)))
+        };
+        rows.iter().map(pair).collect()
+    }
+
+    /// Rooms with somebody online, as Django's table says; 10,000 at most.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn rooms_online(&self) -> Result<Vec<RoomId>, StoreError> {
+        let rows = self.read(|sql| &sql.rooms_online, arguments!(MOST_ROOMS)).await?;
+        rows.iter().map(|row| Columns::of(row).take().map(RoomId)).collect()
+    }
+
+    /// Writes how many are online in rooms, where that is not what stands there, in one round trip. Returns the rooms
+    /// that were left out, because somebody is writing in them right now.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn count_online(&self, counts: &[(RoomId, u64)]) -> Result<Vec<RoomId>, StoreError> {
+        let number = |online: u64| i32::try_from(online).unwrap_or(i32::MAX);
+        let (rooms, online): (Vec<uuid::Uuid>, Vec<i32>) =
+            counts.iter().map(|(room, online)| (room.0, number(*online))).unzip();
+        let rows = self.read(|sql| &sql.count_online, arguments!(rooms, online)).await?;
+        rows.iter().map(|row| Columns::of(row).take().map(RoomId)).collect()
     }
 }
 

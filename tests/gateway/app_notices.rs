@@ -50,6 +50,59 @@ async fn a_direct_message_and_a_receipt_change_what_is_unread_on_another_instanc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_threads_messages_are_unread_in_its_room_and_those_of_the_hidden_are_not() {
+    let stack = Stack::start().await;
+    let gateway = stack.gateway().start().await;
+    let (ada, grace, eve) = (stack.user("ada").await, stack.user("grace").await, stack.user("eve").await);
+    let room = stack.room(RoomSpec::default()).await;
+    stack.member(&room, &grace, "member").await;
+    stack.block(&grace, &eve).await;
+    crate::app_stage::has_read(&stack, &grace, 3600.0).await;
+    stack.messages(&room, &eve, 4).await;
+    let mut author = gateway.enter(&room, &ada).await;
+    author.send(json!({"type": "create_thread", "title": "News"})).await;
+    let thread = author.wait_for("thread_created").await["thread"]["id"].clone();
+    let mut ids = Vec::new();
+    for (at, within) in [&thread, &thread, &Value::Null].into_iter().enumerate() {
+        let client_id = at.to_string();
+        author.send(json!({"type": "send_message", "thread_id": within, "content": "x", "client_id": client_id})).await;
+        ids.push(author.wait_for("message_ack").await["messageId"].clone());
+    }
+    // Two in the thread and one beside it: as many as Django's own counter of the room grew by.
+    let (mut hers, _, unread) = open(&stack, &gateway, &grace).await;
+    assert_eq!(unread, json!({"event": "unread", "rooms": {room.id.to_string(): 3}, "threads": {}}));
+    let counted: i32 = sqlx::query_scalar("SELECT message_count FROM community_room WHERE id = $1")
+        .bind(room.id)
+        .fetch_one(stack.db())
+        .await
+        .unwrap();
+    assert_eq!(counted, 3);
+    // One position for all: who has read the thread's second message has read what is older.
+    let mut reader = gateway.enter(&room, &grace).await;
+    reader.send(json!({"type": "read_receipt", "message_id": ids[1]})).await;
+    unread_becomes(&mut hers, "rooms", room.id, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_conversation_is_told_to_its_participants_when_django_says_so_and_by_its_first_message() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let (mut a, ..) = open(&stack, &one, &ada).await;
+    let (mut g, ..) = open(&stack, &two, &grace).await;
+    let (thread, _) = conversation(&stack, &[&ada, &grace]).await;
+    let event = json!({"event": "dm_thread_created", "threadId": thread, "participants": [ada.id.to_string()]});
+    for (user, client) in [(&ada, &mut a), (&grace, &mut g)] {
+        stack.publish(&format!("community:user:{}", user.id), event.to_string().as_bytes()).await;
+        assert_eq!(client.wait_for("dm_thread_created").await, event);
+    }
+    let mut author = one.dial(&path(thread)).token(&stack.token(&ada).await).connect().await;
+    author.expect_event("dm_state").await;
+    author.send(json!({"type": "send_message", "content": "hello"})).await;
+    unread_becomes(&mut g, "threads", thread, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_django_publishes_for_a_user_arrives_as_it_is() {
     let stack = Stack::start().await;
     let gateway = stack.gateway().start().await;

@@ -5,6 +5,7 @@
 mod app_notices;
 mod app_presence;
 mod app_stage;
+mod app_watch;
 mod blocks;
 mod changes;
 mod chaos;
@@ -36,6 +37,7 @@ mod messages;
 mod moderation_decisions;
 mod moderation_expiry;
 mod moderation_reports;
+mod online_count;
 mod openai_failures;
 mod openai_requests;
 mod openai_stage;
