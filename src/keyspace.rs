@@ -3,6 +3,8 @@
 //! Nothing else in the crate may spell one. In Cluster mode the id in braces is the hash tag, so that all keys of one
 //! topic live in one slot; the braces are left out otherwise, because the names without them are the contract.
 
+pub mod channels;
+
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 

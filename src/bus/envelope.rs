@@ -210,6 +210,12 @@ impl Envelope {
         bytes
     }
 
+    /// The event in an envelope that [`Envelope::encode`] wrote; empty for anything else.
+    #[must_use]
+    pub fn body_of(encoded: &[u8]) -> Bytes {
+        Bytes::copy_from_slice(encoded.get(HEADER..).unwrap_or_default())
+    }
+
     fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
         let number = |at: usize| -> Result<[u8; 8], Malformed> {
             bytes.get(at..at + 8).and_then(|slice| slice.try_into().ok()).ok_or(Malformed::Length)

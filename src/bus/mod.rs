@@ -3,6 +3,7 @@
 //! Owns the envelope, the topics' logs and offsets, and the one subscription of this instance. Knows no seat and no
 //! socket: what arrives goes into bounded queues that the hub empties.
 
+pub mod channels;
 pub mod check;
 pub mod control;
 pub mod envelope;
@@ -11,10 +12,11 @@ pub mod subscriber;
 
 use std::sync::Arc;
 
+pub use channels::ChannelLayer;
 pub use control::Control;
 pub use envelope::{Envelope, Foreign, Kind, Malformed, Payload};
 pub use log::{Log, Position};
-pub use subscriber::{Inbound, Inbox, Subscriber, Subscription};
+pub use subscriber::{Door, Inbound, Inbox, Subscriber, Subscription};
 
 use crate::config::Deployment;
 use crate::lifecycle::Lifecycle;

@@ -53,6 +53,13 @@ pub struct Subscriber {
     probe_channel: Arc<str>,
 }
 
+/// The way to the hub: the shards' queues. Cloning is cheap.
+#[derive(Clone)]
+pub struct Door {
+    shards: Arc<[Shard]>,
+    metrics: Arc<Metrics>,
+}
+
 struct Shard {
     queue: mpsc::Sender<Inbound>,
     dropped: Arc<AtomicBool>,
@@ -60,7 +67,7 @@ struct Shard {
 
 /// Takes pushes from the connection. Runs inside the connection's task and must never wait.
 struct Router {
-    shards: Vec<Shard>,
+    door: Door,
     control: mpsc::Sender<Control>,
     probe: watch::Sender<u64>,
     probe_channel: Arc<str>,
@@ -76,6 +83,8 @@ pub struct Subscription {
     pub inboxes: Vec<Inbox>,
     /// Orders from Django; when 1,024 wait, the next is dropped and counted.
     pub control: mpsc::Receiver<Control>,
+    /// For what comes by another way than this subscription.
+    pub door: Door,
 }
 
 /// The shard of a topic.
@@ -107,8 +116,9 @@ impl Subscriber {
         let (control, orders) = mpsc::channel(1024);
         let (probe, seen) = watch::channel(0);
         let probe_channel: Arc<str> = keyspace::instance(instance).into();
+        let door = Door { shards: senders.into(), metrics: Arc::clone(&metrics) };
         let router = Router {
-            shards: senders,
+            door: door.clone(),
             control,
             probe,
             probe_channel: Arc::clone(&probe_channel),
@@ -122,7 +132,7 @@ impl Subscriber {
         };
         subscribing.await.map_err(BusError::redis("subscribing to control"))?;
         let subscriber = Self { listener, probe: seen, probe_channel };
-        Ok(Subscription { subscriber, inboxes, control: orders })
+        Ok(Subscription { subscriber, inboxes, control: orders, door })
     }
 
     /// Subscribes to topics; all are confirmed when this returns.
@@ -158,6 +168,17 @@ impl Subscriber {
     }
 }
 
+impl Door {
+    /// Passes on what arrived, or drops it where the hub is behind; that is counted and made up for.
+    pub fn pass(&self, topic: Topic, inbound: Inbound) {
+        let shard = &self.shards[shard_of(topic, self.shards.len())];
+        if shard.queue.try_send(inbound).is_err() {
+            shard.dropped.store(true, Ordering::Release);
+            self.metrics.bus_dropped_total.inc();
+        }
+    }
+}
+
 impl Router {
     fn route(&self, push: PushInfo) {
         match push.kind {
@@ -172,7 +193,7 @@ impl Router {
                 if let Some(Value::BulkString(channel)) = push.data.first() {
                     self.count(|confirmed| _ = confirmed.insert(channel.as_slice().into()));
                     if let Some(topic) = keyspace::parse_channel(channel) {
-                        self.pass(topic, Inbound::Subscribed { topic });
+                        self.door.pass(topic, Inbound::Subscribed { topic });
                     }
                 }
             }
@@ -201,7 +222,7 @@ impl Router {
 
     fn message(&self, channel: &[u8], payload: Vec<u8>) {
         if let Some(topic) = keyspace::parse_channel(channel) {
-            self.pass(topic, Inbound::Message { topic, payload: Bytes::from(payload) });
+            self.door.pass(topic, Inbound::Message { topic, payload: Bytes::from(payload) });
         } else if channel == keyspace::CONTROL.as_bytes() {
             self.control(&payload);
         } else if channel == self.probe_channel.as_bytes() {
@@ -223,14 +244,6 @@ impl Router {
                 tracing::warn!(%error, "a control message was not obeyed");
                 self.metrics.bus_malformed_total.with_label_values(&["control"]).inc();
             }
-        }
-    }
-
-    fn pass(&self, topic: Topic, inbound: Inbound) {
-        let shard = &self.shards[shard_of(topic, self.shards.len())];
-        if shard.queue.try_send(inbound).is_err() {
-            shard.dropped.store(true, Ordering::Release);
-            self.metrics.bus_dropped_total.inc();
         }
     }
 }

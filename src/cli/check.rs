@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Exit, configuration, out};
 use crate::bus;
-use crate::config::{Config, open_files_limit};
+use crate::config::{Config, Deployment, open_files_limit};
 use crate::identity;
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
@@ -60,8 +60,9 @@ pub(super) async fn run() -> Exit {
     let mut findings = vec![fine("configuration: can be read")];
     findings.extend(warnings.iter().map(|warning| hint(format!("configuration: {warning}"))));
     findings.extend(on_paper(&config));
-    let (postgres, realtime, cache) = tokio::join!(postgres(&config), realtime(&config), cache(&config));
-    findings.extend(postgres.into_iter().chain(realtime).chain(cache));
+    let (postgres, realtime, cache, channels) =
+        tokio::join!(postgres(&config), realtime(&config), cache(&config), channels(&config));
+    findings.extend(postgres.into_iter().chain(realtime).chain(cache).chain(channels));
 
     let fit = findings.iter().all(|finding| finding.verdict != Verdict::Wrong);
     let verdict = if fit { "this configuration could serve" } else { "this configuration could not serve" };
@@ -215,6 +216,27 @@ async fn examine_cache(config: &Config) -> Result<identity::check::Report, ident
     let report = cache.examine().await;
     cache.close().await;
     report
+}
+
+/// The gateway serves without the channel layer, so that nothing here is wrong.
+async fn channels(config: &Config) -> Vec<Finding> {
+    let Some(layer) = &config.channels else {
+        return vec![fine(
+            "channels: off (GATEWAY_CHANNELS), so Django's channel layer and its consumers are left alone",
+        )];
+    };
+    let place = layer.url.masked_url();
+    let away = "until it answers, Django's channel layer is not heard and its consumers hear nothing from here";
+    match bus::check::examine(&Deployment::Server(layer.url.clone())).await {
+        Ok(report) if report.writable => {
+            let found = fine(format!("channels: {place}, version {}, answers", report.version));
+            std::iter::once(found).chain(skew("channels", report.clock_skew)).collect()
+        }
+        Ok(_) => vec![hint(format!("channels: {place} takes no writes; name the primary in GATEWAY_CHANNELS_URL"))],
+        Err(error) => vec![hint(format!(
+            "channels: {place}: {error}; {away}; start it, correct GATEWAY_CHANNELS_URL, or set GATEWAY_CHANNELS=off"
+        ))],
+    }
 }
 
 fn skew(place: &str, micros: i64) -> Option<Finding> {

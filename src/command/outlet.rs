@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::notice;
 use crate::access::Grant;
-use crate::bus::{Envelope, Kind, Log};
+use crate::bus::{ChannelLayer, Envelope, Kind, Log};
 use crate::domain::{Author, Message, Micros, RoomId, ThreadId, Topic, UserId};
 use crate::store::{Committed, Outlet, OutletError, Reserved};
 use crate::telemetry::Metrics;
@@ -28,17 +28,31 @@ pub struct Echo {
     pub client_id: Option<String>,
 }
 
-/// The writer's way to the bus.
+/// The writer's way to the bus, and from there to Django's consumers.
 pub struct BusOutlet {
     log: Log,
+    channels: ChannelLayer,
     metrics: Arc<Metrics>,
 }
 
 impl BusOutlet {
-    /// Publishes to these logs.
+    /// Publishes to these logs, and tells Django's consumers in this layer.
     #[must_use]
-    pub fn new(log: Log, metrics: Arc<Metrics>) -> Self {
-        Self { log, metrics }
+    pub fn new(log: Log, channels: ChannelLayer, metrics: Arc<Metrics>) -> Self {
+        Self { log, channels, metrics }
+    }
+
+    /// Publishes something that is not logged. It may be lost.
+    pub(super) async fn pass(&self, topic: Topic, envelope: &Envelope) {
+        match self.log.pass(topic, envelope).await {
+            Ok(()) => self.channels.tell(topic, &envelope.body),
+            Err(error) => tracing::debug!(%topic, %error, "an event was not told"),
+        }
+    }
+
+    /// Tells Django's consumers what the bus already knows.
+    pub fn tell_consumers(&self, topic: Topic, event: &Bytes) {
+        self.channels.tell(topic, event);
     }
 
     /// Publishes a change of a message, at the place that was taken for it. `user` and `shown` are the envelope's: whose
@@ -75,6 +89,10 @@ impl BusOutlet {
             }
             tokio::time::sleep(RETRY).await;
         }
+        // Only here: of all instances, the one that published an event sends it on.
+        for event in events.iter().filter(|event| event.kind != Kind::Void) {
+            self.channels.tell(topic, &event.body);
+        }
     }
 }
 
@@ -104,9 +122,7 @@ impl Outlet for BusOutlet {
         futures_util::future::join_all(publishing).await;
         notice::tell(&self.log, &notices).await;
         for (room, envelope) in counts.envelopes() {
-            if let Err(error) = self.log.pass(Topic::Room(room), &envelope).await {
-                tracing::debug!(%error, "a thread's count was not told");
-            }
+            self.pass(Topic::Room(room), &envelope).await;
         }
     }
 

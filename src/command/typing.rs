@@ -41,16 +41,13 @@ impl Commands {
         let person = &grant.person;
         let body = event::typing(person.id, &person.username, is_typing);
         let envelope = Envelope::passing(Kind::Typing, person.id, body);
-        let (kept, told) = futures_util::future::join(
+        let (kept, ()) = futures_util::future::join(
             self.typing.set(grant.room.id, person.id, is_typing),
-            self.log.pass(actor.topic, &envelope),
+            self.outlet.pass(actor.topic, &envelope),
         )
         .await;
         if let Err(error) = kept {
             tracing::debug!(%error, "typing was not kept");
-        }
-        if let Err(error) = told {
-            tracing::debug!(%error, "typing was not told");
         }
     }
 }

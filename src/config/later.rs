@@ -7,14 +7,6 @@ const BROKER: Variable =
         .fallback("CELERY_BROKER_URL")
         .url()
         .unused();
-const CHANNELS: Variable = Variable::new(
-    "GATEWAY_CHANNELS",
-    "core",
-    "how Django's channel layer is spoken to: `core` (RedisChannelLayer), `pubsub` (RedisPubSubChannelLayer), `off`",
-)
-.unused();
-const CHANNELS_PREFIX: Variable =
-    Variable::new("GATEWAY_CHANNELS_PREFIX", "asgi", "the channel layer's `prefix`").unused();
 const OPENAI_KEY: Variable =
     Variable::new("OPENAI_API_KEY", "", "second layer of moderation; no key turns it off").secret().unused();
 const OPENAI_URL: Variable =
@@ -25,7 +17,7 @@ const ON_FAILURE: Variable = Variable::new(
     "`allow`, `flag` (post and queue for a human) or `block`, when the second layer cannot answer",
 )
 .unused();
-pub(super) const VARIABLES: &[Variable] = &[BROKER, CHANNELS, CHANNELS_PREFIX, OPENAI_KEY, OPENAI_URL, ON_FAILURE];
+pub(super) const VARIABLES: &[Variable] = &[BROKER, OPENAI_KEY, OPENAI_URL, ON_FAILURE];
 
 /// What is said about such a variable, here and in the reference.
 pub(super) const NOT_USED: &str = "not used by this version";

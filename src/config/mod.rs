@@ -4,6 +4,7 @@
 
 mod attachments;
 mod auth;
+mod channels;
 mod database;
 mod deployment;
 mod later;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use attachments::Attachments;
 pub use auth::Auth;
+pub use channels::{Layer, LayerKind};
 pub use database::Database;
 pub use deployment::Deployment;
 pub use limits::Limits;
@@ -59,6 +61,8 @@ pub struct Config {
     pub redis: Redis,
     /// Django's cache.
     pub cache: Cache,
+    /// Django's channel layer, unless it is off.
+    pub channels: Option<Layer>,
     /// Who may connect.
     pub auth: Auth,
     /// How much of everything.
@@ -98,6 +102,7 @@ impl Config {
         let (listen, instance) = (Listen::read(reader), listen::instance(reader));
         let database = Database::read(reader);
         let (redis, cache) = (Redis::read(reader), Cache::read(reader));
+        let channels = channels::read(reader);
         let auth = Auth::read(reader);
         let limits = Limits::read(reader);
         let attachments = Attachments::read(reader);
@@ -109,6 +114,7 @@ impl Config {
             database: database?,
             redis: redis?,
             cache: cache?,
+            channels: channels?,
             auth: auth?,
             limits: limits?,
             attachments: attachments?,
@@ -174,6 +180,7 @@ fn declarations() -> impl Iterator<Item = &'static Variable> {
         listen::VARIABLES,
         database::VARIABLES,
         redis::VARIABLES,
+        channels::VARIABLES,
         auth::VARIABLES,
         limits::VARIABLES,
         attachments::VARIABLES,

@@ -23,7 +23,7 @@ use crate::lifecycle::Lifecycle;
 use crate::session::{self, Sessions};
 use crate::store::{Store, Writer, WriterSettings};
 use crate::telemetry::{Health, Metrics};
-use parts::{connect, public_settings, sessions, shards, welcome};
+use parts::{channel_layer, connect, public_settings, sessions, shards, welcome};
 
 /// How long the last tasks may take after the drain.
 const LAST_TASKS: Duration = Duration::from_secs(5);
@@ -101,13 +101,21 @@ impl Gateway {
         lifecycle.listen_for_signals().map_err(BuildError::internal("signals"))?;
 
         let (store, bus, cache) = connect(&config, &metrics).await?;
-        let Subscription { subscriber, inboxes, control } =
+        let Subscription { subscriber, inboxes, control, door } =
             Subscriber::start(&bus, &config.instance, shards(), Arc::clone(&metrics))
                 .await
                 .map_err(BuildError::unreachable("Redis (GATEWAY_REDIS_URL)"))?;
-        let outbox_bytes = config.limits.outbox_bytes;
-        let hub = Hub::start(bus.clone(), subscriber.clone(), inboxes, outbox_bytes, &lifecycle, Arc::clone(&metrics));
-        let outlet = Arc::new(BusOutlet::new(bus.log().clone(), Arc::clone(&metrics)));
+        let channels = channel_layer(&config, door, &lifecycle, &metrics).await?;
+        let hub = Hub::start(
+            bus.clone(),
+            subscriber.clone(),
+            inboxes,
+            channels.clone(),
+            config.limits.outbox_bytes,
+            &lifecycle,
+            Arc::clone(&metrics),
+        );
+        let outlet = Arc::new(BusOutlet::new(bus.log().clone(), channels, Arc::clone(&metrics)));
         let writer = Writer::start(&store, &outlet, &lifecycle, WriterSettings::default(), &metrics);
         let sessions = Arc::new(sessions(&config, &lifecycle, &metrics, &store, &bus, &writer, outlet, &cache, hub));
 

@@ -9,10 +9,10 @@ use crate::access::bucket::Rate;
 use crate::access::once::Once;
 use crate::access::quota::{Quota, Window};
 use crate::access::{Access, AttachmentRules, Grants, Nonces};
-use crate::bus::{Bus, Envelope, Kind};
+use crate::bus::{Bus, ChannelLayer, Door, Envelope, Kind, channels};
 use crate::command::{BusOutlet, Commands, Directory, Entrance};
-use crate::config::Config;
-use crate::domain::Venue;
+use crate::config::{Config, LayerKind};
+use crate::domain::{Topic, Venue};
 use crate::http::{Arrival, PublicSettings, SocketPath};
 use crate::hub::Hub;
 use crate::identity::{DjangoCache, Login, Verifier};
@@ -56,6 +56,28 @@ pub(super) async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<(
     Ok((store, bus, cache))
 }
 
+/// This instance's part in Django's channel layer. Its Redis may be away, also now.
+pub(super) async fn channel_layer(
+    config: &Config,
+    door: Door,
+    lifecycle: &Lifecycle,
+    metrics: &Arc<Metrics>,
+) -> Result<ChannelLayer, BuildError> {
+    let Some(layer) = &config.channels else { return Ok(ChannelLayer::off()) };
+    let settings = channels::Settings {
+        kind: match layer.kind {
+            LayerKind::Core => channels::Kind::Core,
+            LayerKind::PubSub => channels::Kind::PubSub,
+        },
+        url: layer.url.expose().to_owned(),
+        prefix: layer.prefix.clone(),
+        capacity: layer.capacity,
+    };
+    ChannelLayer::start(&settings, &config.instance, door, lifecycle, Arc::clone(metrics))
+        .await
+        .map_err(BuildError::internal("the channel layer (GATEWAY_CHANNELS_URL)"))
+}
+
 #[expect(clippy::too_many_arguments, reason = "the composition root: each is a part that sessions are made of")]
 pub(super) fn sessions(
     config: &Config,
@@ -71,7 +93,10 @@ pub(super) fn sessions(
     let limits = &config.limits;
     let left = |_, user| Envelope::passing(Kind::Left, user, event::user_left(user)).encode();
     let timing = Timing { span: config.presence.lease, grace: config.presence.grace };
-    let presence = Presence::new(bus.connection(), config.instance.clone(), timing, Arc::clone(metrics), left);
+    let consumers = Arc::clone(&outlet);
+    let announced = move |room, event: &[u8]| consumers.tell_consumers(Topic::Room(room), &Envelope::body_of(event));
+    let presence =
+        Presence::new(bus.connection(), config.instance.clone(), timing, Arc::clone(metrics), left, announced);
     presence.start(lifecycle);
     let admission = Admission::new(
         bus.connection(),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use super::{Hub, LINGER};
 use crate::bus::Position;
@@ -58,7 +58,9 @@ async fn subscribe(hub: &Hub, topics: Vec<Topic>) {
     if topics.is_empty() {
         return;
     }
-    if let Err(error) = hub.subscriber.subscribe(&topics).await {
+    // Both before any state is read: what is sent later arrives.
+    let (subscribed, ()) = join(hub.subscriber.subscribe(&topics), hub.channels.join(&topics)).await;
+    if let Err(error) = subscribed {
         tracing::warn!(%error, topics = topics.len(), "subscribing failed, trying again");
         retry(hub, topics).await;
         return;
@@ -108,7 +110,8 @@ async fn unsubscribe(hub: &Hub, topics: Vec<Topic>) {
         return;
     }
     hub.metrics.topics_open.sub(i64::try_from(gone.len()).unwrap_or(i64::MAX));
-    if let Err(error) = hub.subscriber.unsubscribe(&gone).await {
+    let (unsubscribed, ()) = join(hub.subscriber.unsubscribe(&gone), hub.channels.leave(&gone)).await;
+    if let Err(error) = unsubscribed {
         // Costs only what still arrives for topics without seats; a reconnect forgets them.
         tracing::warn!(%error, topics = gone.len(), "unsubscribing failed");
     }

@@ -28,7 +28,7 @@ pub use topics::Topics;
 pub use watch::{Version, Watch};
 pub use watcher::{BEAT, Pulse, Watcher};
 
-use crate::bus::{Bus, Inbox, Subscriber};
+use crate::bus::{Bus, ChannelLayer, Inbox, Subscriber};
 use crate::domain::{ConnectionId, Hidden, Topic, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Frame, Outbox};
@@ -45,6 +45,7 @@ pub struct Hub {
     pulse: Arc<Pulse>,
     bus: Bus,
     subscriber: Subscriber,
+    channels: ChannelLayer,
     /// Topics whose interest may have changed since the reconciler looked.
     changed: Mutex<Vec<Topic>>,
     change: Notify,
@@ -63,6 +64,7 @@ impl Hub {
         bus: Bus,
         subscriber: Subscriber,
         inboxes: Vec<Inbox>,
+        channels: ChannelLayer,
         outbox_limit: usize,
         lifecycle: &Lifecycle,
         metrics: Arc<Metrics>,
@@ -73,6 +75,7 @@ impl Hub {
             pulse: Arc::default(),
             bus,
             subscriber,
+            channels,
             changed: Mutex::default(),
             change: Notify::new(),
             doubtful: Mutex::default(),

@@ -57,6 +57,9 @@ pub struct Timing {
     pub grace: Duration,
 }
 
+/// Hears of an announcement: the room, and the bytes that were announced.
+type Announced = dyn Fn(RoomId, &[u8]) + Send + Sync;
+
 /// The presence of this instance's users. Cloning is cheap and gives the same one.
 #[derive(Clone)]
 pub struct Presence(Arc<Inner>);
@@ -66,6 +69,7 @@ struct Inner {
     timing: Timing,
     metrics: Arc<Metrics>,
     left: Box<dyn Fn(RoomId, UserId) -> Vec<u8> + Send + Sync>,
+    announced: Box<Announced>,
     books: Books,
     connection: Connection,
     /// Rooms whose number has changed since they were last noted in Redis.
@@ -102,7 +106,8 @@ pub struct Stay {
 
 impl Presence {
     /// Makes the presence of an instance. `left` makes the bytes that announce a user's leave, for any user: those of
-    /// an instance that died are announced by another.
+    /// an instance that died are announced by another. `announced` hears of each announcement that a script of this
+    /// instance has made: of all instances, one does.
     #[must_use]
     pub fn new(
         connection: Connection,
@@ -110,6 +115,7 @@ impl Presence {
         timing: Timing,
         metrics: Arc<Metrics>,
         left: impl Fn(RoomId, UserId) -> Vec<u8> + Send + Sync + 'static,
+        announced: impl Fn(RoomId, &[u8]) + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Inner {
             scripts: Scripts::new(connection.clone(), instance, timing),
@@ -118,6 +124,7 @@ impl Presence {
             timing,
             metrics,
             left: Box::new(left),
+            announced: Box::new(announced),
             books: Books::new(),
             urgent: Mutex::default(),
             wake: Notify::new(),
@@ -156,8 +163,7 @@ impl Presence {
         let Joined { first, online, epoch, expired, sample } = found;
         self.0.books.confirm(room, user, epoch);
         if first {
-            self.0.metrics.presence_changes_total.with_label_values(&["joined"]).inc();
-            self.note([room]);
+            self.0.has_joined(room, joined);
         }
         if expired > 0 {
             self.0.urgent.lock().insert(room);
@@ -214,6 +220,18 @@ impl Inner {
         if self.books.depart(room, user, ends) {
             self.wake.notify_one();
         }
+    }
+
+    fn has_joined(&self, room: RoomId, joined: &[u8]) {
+        self.metrics.presence_changes_total.with_label_values(&["joined"]).inc();
+        self.changed.lock().insert(room);
+        (self.announced)(room, joined);
+    }
+
+    fn has_left(&self, room: RoomId, users: &[UserId]) {
+        self.metrics.presence_changes_total.with_label_values(&["left"]).inc_by(users.len() as u64);
+        self.changed.lock().insert(room);
+        users.iter().for_each(|user| (self.announced)(room, &(self.left)(room, *user)));
     }
 
     fn count_failure(&self) {

@@ -66,33 +66,33 @@ impl Scripts {
         Ok(Renewed { epoch, missing: users(missing), expired: users(expired) })
     }
 
-    /// Each user comes with whether the seat was ever confirmed, and the announcement.
+    /// Each user comes with whether the seat was ever confirmed, and the announcement. Returns who was announced.
     pub(super) async fn leave(
         &self,
         room: RoomId,
         known: u64,
         gone: &[(UserId, bool, Vec<u8>)],
-    ) -> Result<u64, PresenceError> {
+    ) -> Result<Vec<UserId>, PresenceError> {
         let mut call = invocation(&LEAVE, room);
         call.arg(self.instance.as_str()).arg(known).arg(self.live);
         for (user, held, left) in gone {
             call.arg(user.0).arg(u8::from(*held)).arg(left.as_slice());
         }
-        self.ask(&call).await
+        Ok(users(self.ask(&call).await?))
     }
 
-    /// Returns how many were announced, and who else's lease has ended.
+    /// Returns who was announced, and who else's lease has ended.
     pub(super) async fn reap(
         &self,
         room: RoomId,
         expired: &[(UserId, Vec<u8>)],
-    ) -> Result<(u64, Vec<UserId>), PresenceError> {
+    ) -> Result<(Vec<UserId>, Vec<UserId>), PresenceError> {
         let mut call = invocation(&REAP, room);
         for (user, left) in expired {
             call.arg(user.0).arg(left.as_slice());
         }
-        let (announced, more): (u64, Vec<i64>) = self.ask(&call).await?;
-        Ok((announced, users(more)))
+        let (announced, more): (Vec<i64>, Vec<i64>) = self.ask(&call).await?;
+        Ok((users(announced), users(more)))
     }
 
     pub(super) async fn online(&self, room: RoomId) -> Result<(u64, Vec<UserId>), PresenceError> {

@@ -65,10 +65,7 @@ impl Inner {
         let gone: Vec<_> =
             departure.users.iter().map(|(user, held)| (*user, *held, (self.left)(room, *user))).collect();
         match self.scripts.leave(room, departure.epoch, &gone).await {
-            Ok(announced) => {
-                self.metrics.presence_changes_total.with_label_values(&["left"]).inc_by(announced);
-                self.changed.lock().insert(room);
-            }
+            Ok(announced) => self.has_left(room, &announced),
             Err(error) => {
                 self.count_failure();
                 tracing::debug!(%room, %error, users = gone.len(), "leaves were lost: the leases will end");
@@ -144,8 +141,7 @@ impl Inner {
         if let Some(joined) = self.books.announcement(room, user)
             && self.scripts.join(room, user, &joined).await?.first
         {
-            self.metrics.presence_changes_total.with_label_values(&["joined"]).inc();
-            self.changed.lock().insert(room);
+            self.has_joined(room, &joined);
         }
         Ok(())
     }
@@ -153,9 +149,8 @@ impl Inner {
     async fn reap(&self, room: RoomId, expired: &[UserId]) -> Result<Vec<UserId>, PresenceError> {
         let expired: Vec<_> = expired.iter().map(|user| (*user, (self.left)(room, *user))).collect();
         let (announced, more) = self.scripts.reap(room, &expired).await?;
-        self.changed.lock().insert(room);
-        self.metrics.presence_expired_total.inc_by(announced);
-        self.metrics.presence_changes_total.with_label_values(&["left"]).inc_by(announced);
+        self.metrics.presence_expired_total.inc_by(announced.len() as u64);
+        self.has_left(room, &announced);
         Ok(more)
     }
 }

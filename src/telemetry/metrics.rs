@@ -140,6 +140,17 @@ metrics! {
     bus_reordered_total: IntCounter [],
     /// Time from publishing an event to its arrival here, as the two clocks tell, in seconds.
     bus_lag_seconds: Histogram [],
+    /// Groups of Django's channel layer that this instance is in now.
+    channels_groups: IntGauge [],
+    /// Messages received from Django's channel layer.
+    channels_received_total: IntCounter [],
+    /// Messages from Django's channel layer that could not be read, by what was wrong.
+    channels_malformed_total: IntCounterVec ["error"],
+    /// Events sent to Django's consumers.
+    channels_sent_total: IntCounter [],
+    /// Events that did not reach Django's consumers, by reason: our own queue or an inbox was full, Redis was away for too
+    /// long or refused them.
+    channels_dropped_total: IntCounterVec ["reason"],
     /// Messages written to Postgres.
     messages_stored_total: IntCounter [],
     /// Transactions that wrote messages.

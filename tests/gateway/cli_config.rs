@@ -51,7 +51,7 @@ async fn config_prints_what_is_in_effect_and_no_secret() {
     env.extend([
         ("CACHE_URL", "redis://:hunter2@cache:6379/1"),
         ("GATEWAY_PING_SECONDS", "0.5"),
-        ("GATEWAY_CHANNELS", "core"),
+        ("GATEWAY_MODERATION_ON_FAILURE", "flag"),
         ("GATEWAY_INSTANCE", "blue"),
     ]);
     let ended = run(&["config"], &env).await;
@@ -64,7 +64,10 @@ async fn config_prints_what_is_in_effect_and_no_secret() {
     assert_eq!(lines["GATEWAY_PING_SECONDS"], "0.5");
     assert_eq!(lines["GATEWAY_INSTANCE"], "blue");
     assert_eq!(lines["GATEWAY_LISTEN"], "127.0.0.1:8001");
-    assert_eq!(ended.err, "warning: GATEWAY_CHANNELS: is not used by this version: setting it has no effect\n");
+    assert_eq!(
+        ended.err,
+        "warning: GATEWAY_MODERATION_ON_FAILURE: is not used by this version: setting it has no effect\n"
+    );
 }
 
 #[tokio::test]

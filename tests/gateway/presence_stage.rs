@@ -46,7 +46,7 @@ impl Stage {
         let bus = Bus::connect(&self.server.deployment(3), Arc::clone(&metrics)).await.unwrap();
         let (timing, name) = (Timing { span, grace }, InstanceName::new(name));
         let left = |_, user| format!("-{user} ").into_bytes();
-        let presence = Presence::new(bus.connection(), name, timing, Arc::clone(&metrics), left);
+        let presence = Presence::new(bus.connection(), name, timing, Arc::clone(&metrics), left, |_, _| ());
         presence.start(&lifecycle);
         Instance { presence, lifecycle, metrics, room: self.room }
     }

@@ -1,7 +1,7 @@
 -- Gives up seats of one instance. Announces those users who have no living seat on another instance.
 -- KEYS: presence, seats, places, state, channel
 -- ARGV: instance, known epoch, time to live in milliseconds, then for each user: user, 1 if the seat was held, announcement
--- Returns: number announced
+-- Returns: the users announced
 local presence, seats, places, state, channel = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local instance, known, live = ARGV[1], ARGV[2], ARGV[3]
 local clock = redis.call('TIME')
@@ -9,7 +9,7 @@ local now = clock[1] + clock[2] / 1000000
 
 local lost = redis.call('HGET', state, 'epoch') ~= known
 local others = redis.call('ZRANGEBYSCORE', places, '(' .. string.format('%.6f', now), '+inf')
-local announced = 0
+local announced = {}
 for i = 4, #ARGV, 3 do
   local user, held, announcement = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   redis.call('ZREM', seats, user .. '|' .. instance)
@@ -31,7 +31,7 @@ for i = 4, #ARGV, 3 do
       redis.call('PEXPIRE', state, live)
     end
     if gone == 1 then
-      announced = announced + 1
+      announced[#announced + 1] = user
       redis.call('PUBLISH', channel, announcement .. redis.call('ZCARD', presence))
     end
   end
