@@ -84,3 +84,32 @@ def test_the_general_forum_is_there():
     from core.community.models import Room
 
     assert Room.objects.filter(slug="general", is_default=True, visibility="public").count() == 1
+
+
+def test_the_optional_indexes_are_partial_and_go_again():
+    """In a project of its own process, as who adds the app runs it; twice, and with an index that a cut-off run left."""
+    import os
+    import subprocess
+    import sys
+
+    from conftest import PACKAGE
+
+    def migrate(*arguments):
+        subprocess.run([sys.executable, "manage.py", "migrate", *arguments], cwd=PACKAGE / "reference", check=True, timeout=60,
+                       env=os.environ | {"EXTRA_APPS": "community_gateway.indexes"}, capture_output=True)
+
+    def partial():
+        return dict(rows("""SELECT c.relname, pg_get_expr(i.indpred, i.indrelid) FROM pg_index i JOIN pg_class c
+                             ON c.oid = i.indexrelid WHERE i.indrelid = 'community_message'::regclass
+                             AND i.indpred IS NOT NULL AND i.indisvalid"""))
+
+    wanted = {"community_message_flagged_partial": "is_flagged", "community_message_pinned_partial": "is_pinned"}
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE INDEX community_message_flagged_partial ON community_message (room_id) WHERE is_flagged")
+        cursor.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'community_message_flagged_partial'::regclass")
+    migrate("community_gateway_indexes")
+    assert partial() == wanted
+    migrate("community_gateway_indexes")
+    assert partial() == wanted
+    migrate("community_gateway_indexes", "zero")
+    assert partial() == {}
