@@ -66,7 +66,7 @@ pub fn parse_channel(channel: &[u8]) -> Option<Topic> {
     }
 }
 
-/// ZSET offset → envelope, the recent events of a topic. Ours; trimmed by number, lives as long as [`LOG_SECONDS`]
+/// ZSET offset → envelope, the recent events of a topic. Ours; trimmed by number and bytes, lives as long as [`LOG_SECONDS`]
 /// after the last event.
 #[must_use]
 pub fn log(topic: Topic) -> String {
@@ -74,7 +74,15 @@ pub fn log(topic: Topic) -> String {
     format!("community:log:{topic}")
 }
 
-/// HASH `offset`, `epoch`, `published`, `time`: where a topic's log stands. Ours; lives [`POSITION_SECONDS`] after the
+/// HASH offset → what it is for: offsets of a topic that are taken and not published. Ours; a field goes when its offset is
+/// published, the rest [`POSITION_SECONDS`] after the last.
+#[must_use]
+pub fn taken(topic: Topic) -> String {
+    let topic = tagged_topic(topic);
+    format!("community:taken:{topic}")
+}
+
+/// HASH `offset`, `epoch`, `published`, `time`, `bytes`: where a topic's log stands. Ours; lives [`POSITION_SECONDS`] after the
 /// last event, so that an epoch outlives its log.
 #[must_use]
 pub fn position(topic: Topic) -> String {

@@ -129,6 +129,7 @@ impl Access {
             | ClientCommand::ReadReceipt { .. }
             | ClientCommand::RequestHistory { .. }
             | ClientCommand::ReportMessage { .. }
+            | ClientCommand::Resume(_)
             | ClientCommand::Watch(_)
             | ClientCommand::Unwatch(_) => Vec::new(),
         };
@@ -205,7 +206,7 @@ impl Access {
         match command {
             ThreadCommand::Close(_) => {}
             _ if grant.dm.is_some() => return Err(Refusal::new(Code::NotAllowed)),
-            ThreadCommand::Open(_) => {}
+            ThreadCommand::Open(..) => {}
             ThreadCommand::Lock { .. } => {
                 check_moderates(grant)?;
                 return Ok(vec![self.take_change(grant.person.id).await?]);

@@ -4,6 +4,8 @@
 //! are one, and *published* after the commit. Between the two it is a hole, which receivers wait for. `published` is the
 //! end of the part without holes: everything up to there is committed, logged and sent.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -20,87 +22,23 @@ use crate::wire::event::{self, Place};
 
 /// How many events a log keeps.
 pub const KEPT: usize = 1_000;
+/// How many bytes of events a log keeps.
+pub const KEPT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Begins an epoch if there is none, or if the server has lived another life since: one that was restarted from disk,
-/// or a replica that took over, may have forgotten the newest offsets, which must not be given out again.
-/// KEYS: position, log. `fresh` is the new epoch.
-const BEGIN: &str = r"
-    local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
-    local there = redis.call('HMGET', KEYS[1], 'epoch', 'life')
-    if not there[1] or there[2] ~= life then
-      local clock = redis.call('TIME')
-      redis.call('DEL', KEYS[1], KEYS[2])
-      redis.call('HSET', KEYS[1], 'epoch', fresh, 'life', life,
-                 'time', string.format('%.0f', clock[1] * 1000000 + clock[2]))
-    end
-";
-
-/// Takes the next offsets of a topic; the first ever begins an epoch.
-static RESERVE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&format!(
-        r"local fresh = ARGV[2] {BEGIN}
-          local last = redis.call('HINCRBY', KEYS[1], 'offset', ARGV[1])
-          redis.call('EXPIRE', KEYS[1], ARGV[3])
-          return {{redis.call('HGET', KEYS[1], 'epoch'), last - ARGV[1] + 1}}",
-    ))
-});
-
-/// Says where a topic stands; the first to ask begins an epoch.
-static POSITION: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&format!(
-        r"local fresh = ARGV[1] {BEGIN}
-          if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
-          return redis.call('HMGET', KEYS[1], 'epoch', 'published', 'time')",
-    ))
-});
-
-/// Logs and publishes events at offsets taken before. What the log already has at an offset is not published again, so
-/// that a repeated call after a lost answer does nothing; only a void gives way to the event that comes late after all.
-static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
-    realtime::script(&format!(
-        r"local position, log, channel = KEYS[1], KEYS[2], ARGV[1]
-          local current = redis.call('HGET', position, 'epoch') == ARGV[2]
-          local offset, sent = tonumber(ARGV[3]), 0
-          for i = 7, #ARGV do
-            local fresh = true
-            if current then
-              local there = redis.call('ZRANGEBYSCORE', log, offset, offset)
-              if #there > 0 and (string.byte(there[1], 2) ~= {void} or string.byte(ARGV[i], 2) == {void}) then
-                fresh = false
-              else
-                if #there > 0 then redis.call('ZREM', log, there[1]) end
-                redis.call('ZADD', log, offset, ARGV[i])
-              end
-            end
-            if fresh then redis.call('PUBLISH', channel, ARGV[i]) sent = sent + 1 end
-            offset = offset + 1
-          end
-          if not current then return sent end
-          local published = tonumber(redis.call('HGET', position, 'published') or '0')
-          local time = 0
-          while true do
-            local next = redis.call('ZRANGEBYSCORE', log, published + 1, published + 1)
-            if #next == 0 then break end
-            published = published + 1
-            local at = struct.unpack('<i8', next[1], {LUA_TIME})
-            if at > time then time = at end
-          end
-          redis.call('HSET', position, 'published', published)
-          if time > 0 then redis.call('HSET', position, 'time', string.format('%.0f', time)) end
-          redis.call('ZREMRANGEBYRANK', log, 0, -ARGV[4] - 1)
-          redis.call('EXPIRE', log, ARGV[5])
-          redis.call('EXPIRE', position, ARGV[6])
-          return sent",
-        void = Kind::Void as u8,
-    ))
-});
+static RESERVE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("lua/begin.lua"), include_str!("lua/reserve.lua"))));
+static POSITION: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("lua/begin.lua"), include_str!("lua/position.lua"))));
+static PUBLISH: LazyLock<Script> = LazyLock::new(|| realtime::script(include_str!("lua/publish.lua")));
 
 /// Where a topic stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     pub epoch: u64,
     /// Everything up to here is committed, logged and sent; 0 before the first event.
     pub published: u64,
+    /// The last offset that was taken. What lies between is being committed, or its owner is gone.
+    pub taken: u64,
     /// `created_at` of the newest message up to there, or when the epoch began: what is older belongs to epochs that
     /// were lost with Redis, and is not on its way any more.
     pub time: Option<Micros>,
@@ -111,6 +49,38 @@ impl Position {
     #[must_use]
     pub fn place(self) -> Place {
         Place { epoch: self.epoch, offset: self.published }
+    }
+}
+
+/// What an offset is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A new message.
+    New(MessageId),
+    /// A change of a message that exists.
+    Changed(MessageId),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::New(message) => write!(f, "new {message}"),
+            Self::Changed(message) => write!(f, "changed {message}"),
+        }
+    }
+}
+
+impl FromStr for Note {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (word, id) = text.split_once(' ').ok_or(())?;
+        let id = id.parse().map(MessageId).map_err(|_| ())?;
+        match word {
+            "new" => Ok(Self::New(id)),
+            "changed" => Ok(Self::Changed(id)),
+            _ => Err(()),
+        }
     }
 }
 
@@ -126,17 +96,31 @@ impl Log {
         Self { connection, metrics }
     }
 
-    /// Takes the next `count` offsets of each topic and returns the first of each. One round trip for all.
+    /// Takes the next `count` offsets of each topic and returns the first of each. One round trip for all. `notes` says
+    /// what each offset is for, in their order, or is empty.
     ///
     /// # Errors
     /// When Redis does not answer in time; offsets may have been taken all the same and stay holes until somebody
     /// voids them.
-    pub async fn reserve(&self, wanted: &[(Topic, u32)]) -> Result<Vec<Place>, BusError> {
-        let answers = join_all(wanted.iter().map(|(topic, count)| {
+    pub async fn reserve(&self, wanted: &[(Topic, u32)], notes: &[Note]) -> Result<Vec<Place>, BusError> {
+        let mut rest = notes;
+        let noted: Vec<_> = wanted
+            .iter()
+            .map(|(topic, count)| {
+                let (of_topic, others) = rest.split_at((*count as usize).min(rest.len()));
+                rest = others;
+                (*topic, *count, of_topic)
+            })
+            .collect();
+        let answers = join_all(noted.into_iter().map(|(topic, count, notes)| {
             let mut connection = self.connection.clone();
             async move {
-                let mut call = RESERVE.key(keyspace::position(*topic));
-                call.key(keyspace::log(*topic)).arg(count).arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
+                let mut call = RESERVE.key(keyspace::position(topic));
+                call.key(keyspace::log(topic)).key(keyspace::taken(topic));
+                call.arg(count).arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
+                for note in notes {
+                    call.arg(note.to_string());
+                }
                 let taken = BusError::within("taking offsets", call.invoke_async(&mut connection));
                 let (epoch, offset): (String, u64) = taken.await?;
                 Ok(Place { epoch: parse_epoch(&epoch), offset })
@@ -154,12 +138,16 @@ impl Log {
         let script = &*PUBLISH;
         let mut call = script.key(keyspace::position(topic));
         call.key(keyspace::log(topic))
+            .key(keyspace::taken(topic))
             .arg(keyspace::channel(topic))
             .arg(first.epoch.to_string())
             .arg(first.offset)
             .arg(KEPT)
+            .arg(KEPT_BYTES)
             .arg(keyspace::LOG_SECONDS)
-            .arg(keyspace::POSITION_SECONDS);
+            .arg(keyspace::POSITION_SECONDS)
+            .arg(Kind::Void as u8)
+            .arg(LUA_TIME);
         for event in events {
             call.arg(event.encode());
         }
@@ -196,12 +184,38 @@ impl Log {
     /// # Errors
     /// When Redis does not answer in time.
     pub async fn position(&self, topic: Topic) -> Result<Position, BusError> {
+        Ok(self.position_and_notes(topic).await?.0)
+    }
+
+    /// Where a topic stands, and what the offsets are for that are taken and not published.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn position_and_notes(&self, topic: Topic) -> Result<(Position, Vec<Note>), BusError> {
         let mut call = POSITION.key(keyspace::position(topic));
-        call.key(keyspace::log(topic)).arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
+        call.key(keyspace::log(topic)).key(keyspace::taken(topic));
+        call.arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
         let mut connection = self.connection.clone();
         let answer = BusError::within("reading a position", call.invoke_async(&mut connection));
-        let (epoch, published, time): (String, Option<u64>, Option<i64>) = answer.await?;
-        Ok(Position { epoch: parse_epoch(&epoch), published: published.unwrap_or(0), time: time.map(Micros) })
+        let (epoch, published, time, taken, notes): (String, u64, Option<i64>, u64, Vec<String>) = answer.await?;
+        let position = Position { epoch: parse_epoch(&epoch), published, taken, time: time.map(Micros) };
+        Ok((position, notes.iter().filter_map(|note| note.parse().ok()).collect()))
+    }
+
+    /// What each of the offsets from `first` to `last` is for, if that was noted and it is not published.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn notes(&self, topic: Topic, first: u64, last: u64) -> Result<Vec<Option<Note>>, BusError> {
+        let mut get = redis::cmd("HMGET");
+        get.arg(keyspace::taken(topic));
+        for offset in first..=last {
+            get.arg(offset);
+        }
+        let mut connection = self.connection.clone();
+        let notes: Vec<Option<String>> =
+            BusError::within("reading what offsets are for", get.query_async(&mut connection)).await?;
+        Ok(notes.into_iter().map(|note| note?.parse().ok()).collect())
     }
 
     /// Where the log has the event of a new message, if it still has it.
@@ -222,8 +236,23 @@ impl Log {
     /// # Errors
     /// When Redis does not answer in time.
     pub async fn read(&self, topic: Topic, epoch: u64, from: u64, to: u64) -> Result<Vec<Envelope>, BusError> {
+        self.read_page(topic, epoch, from, to, KEPT).await
+    }
+
+    /// The first of those, `most` at most.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn read_page(
+        &self,
+        topic: Topic,
+        epoch: u64,
+        from: u64,
+        to: u64,
+        most: usize,
+    ) -> Result<Vec<Envelope>, BusError> {
         let mut range = redis::cmd("ZRANGEBYSCORE");
-        range.arg(keyspace::log(topic)).arg(from).arg(to);
+        range.arg(keyspace::log(topic)).arg(from).arg(to).arg("LIMIT").arg(0).arg(most);
         let mut connection = self.connection.clone();
         let read = BusError::within("reading a log", range.query_async(&mut connection));
         let entries: Vec<Vec<u8>> = read.await?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub use channels::ChannelLayer;
 pub use control::Control;
 pub use envelope::{Envelope, Foreign, Kind, Malformed, Payload};
-pub use log::{Log, Position};
+pub use log::{Log, Note, Position};
 pub use subscriber::{Door, Inbound, Inbox, Subscriber, Subscription};
 
 use crate::config::Deployment;

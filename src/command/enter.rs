@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use quick_cache::sync::Cache;
 
 use crate::access::Grant;
-use crate::bus::{BusError, Envelope, Kind, Log, Position};
+use crate::bus::{BusError, Envelope, Kind, Log, Note, Position};
 use crate::domain::{Message, Micros, Person, Topic, UserId, Venue};
 use crate::presence::{Presence, PresenceError, Stay};
 use crate::store::{Store, StoreError};
@@ -44,6 +44,7 @@ pub struct Opening {
 /// Names of people, remembered for a minute.
 pub struct Directory {
     store: Store,
+    began: Instant,
     people: Cache<UserId, (Instant, Arc<Person>)>,
 }
 
@@ -51,7 +52,7 @@ impl Directory {
     /// Knows nobody yet.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, people: Cache::new(NAMES) }
+        Self { store, began: Instant::now(), people: Cache::new(NAMES) }
     }
 
     /// Remembers a person.
@@ -63,7 +64,16 @@ impl Directory {
 
     /// The people of these ids, in their order; those that do not exist are left out. At most one query.
     async fn look_up(&self, users: &[UserId]) -> Result<Vec<Person>, StoreError> {
-        let now = Instant::now();
+        self.look_up_at(users, Instant::now()).await
+    }
+
+    /// The same, for somebody who was here a moment ago: names are believed however old they are. No query as long as
+    /// everybody was seen before.
+    pub(super) async fn names(&self, users: &[UserId]) -> Result<Vec<Person>, StoreError> {
+        self.look_up_at(users, self.began).await
+    }
+
+    async fn look_up_at(&self, users: &[UserId], now: Instant) -> Result<Vec<Person>, StoreError> {
         let mut found: std::collections::HashMap<UserId, Arc<Person>> = users
             .iter()
             .filter_map(|user| self.people.get(user))
@@ -88,6 +98,20 @@ pub struct Entrance {
 }
 
 impl Entrance {
+    /// Makes the user present in a room, and nothing else.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    ///
+    /// # Cancel safety
+    /// Safe: if it is dropped, the user leaves again.
+    pub async fn stay(&self, venue: Venue, grant: &Grant) -> Result<Option<Stay>, EnterError> {
+        let (Venue::Room(_), Topic::Room(_)) = (venue, grant.topic) else { return Ok(None) };
+        let me = self.directory.learn(grant.person.clone());
+        let joined = Envelope::passing(Kind::Joined, me.id, event::user_joined(&me)).encode();
+        Ok(Some(self.presence.enter(grant.room.id, me.id, &joined).await?.stay))
+    }
+
     /// Reads the first state and makes the user present. The seat must have been taken, and its topic subscribed to,
     /// before.
     ///
@@ -98,10 +122,10 @@ impl Entrance {
     /// Safe: if it is dropped, the user leaves again.
     pub async fn enter(&self, venue: Venue, grant: &Grant) -> Result<Opening, EnterError> {
         // The place first, the messages second: what is published between the two comes as an event.
-        let position = self.log.position(grant.topic).await?;
+        let (position, notes) = self.log.position_and_notes(grant.topic).await?;
         let page = self.store.latest(grant.room.id, STATE_MESSAGES).await?;
         let me = self.directory.learn(grant.person.clone());
-        let seen: Vec<_> = settled(&page.messages, position, Micros::now())
+        let seen: Vec<_> = settled(&page.messages, position, &notes, Micros::now())
             .into_iter()
             .filter_map(|message| grant.hidden.filter(message))
             .collect();
@@ -131,12 +155,19 @@ impl Entrance {
 /// Leaves out messages that are committed but not published: they come as events, with offsets after the state's.
 ///
 /// Within a room, order of commit, of time and of offset are one, so that those are the ones of ours later than the
-/// newest published. Django's messages have no offset and stay; so does everything that is too old to be in flight.
-pub(super) fn settled(messages: &[Message], position: Position, now: Micros) -> Vec<&Message> {
+/// newest published. Django's messages have no offset and stay; so does everything that is too old to be in flight, but
+/// for what an instance that died left unpublished, of which `notes` tells: others publish it.
+pub(super) fn settled<'m>(
+    messages: &'m [Message],
+    position: Position,
+    notes: &[Note],
+    now: Micros,
+) -> Vec<&'m Message> {
     let oldest = Micros(now.0 - i64::try_from(IN_FLIGHT.as_micros()).unwrap_or(i64::MAX));
     let in_flight = |message: &&Message| {
         let unpublished = position.time.is_none_or(|published| message.created_at > published);
-        unpublished && message.id.is_ours() && message.created_at > oldest
+        let recent = message.created_at > oldest || notes.contains(&Note::New(message.id));
+        unpublished && message.id.is_ours() && recent
     };
     messages.iter().filter(|message| !in_flight(message)).collect()
 }
@@ -176,12 +207,15 @@ mod tests {
         let messages =
             [message(ours(), old), message(ours(), now - 9), message(djangos(), now - 3), message(ours(), now - 2)];
         let times = |time: Option<i64>| {
-            let position = Position { epoch: 1, published: 1, time: time.map(Micros) };
-            let kept = settled(&messages, position, Micros(now));
+            let position = Position { epoch: 1, published: 1, taken: 1, time: time.map(Micros) };
+            let kept = settled(&messages, position, &[], Micros(now));
             kept.iter().map(|message| now - message.created_at.0).collect::<Vec<_>>()
         };
         assert_eq!(times(Some(now - 9)), [10_000_001, 9, 3], "published up to the second");
         assert_eq!(times(Some(now - 2)), [10_000_001, 9, 3, 2], "all published");
         assert_eq!(times(None), [10_000_001, 3], "nothing published yet");
+        let position = Position { epoch: 1, published: 0, taken: 1, time: None };
+        let kept = settled(&messages, position, &[Note::New(messages[0].id)], Micros(now));
+        assert_eq!(kept.len(), 1, "what somebody left unpublished long ago will come too");
     }
 }

@@ -13,6 +13,7 @@ mod pin;
 mod react;
 mod receipt;
 mod report;
+mod resume;
 mod send;
 mod thread;
 mod typing;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use enter::{Directory, EnterError, Entrance, Opening};
 pub use outlet::{BusOutlet, Echo};
+pub use resume::Missed;
 pub use typing::Keyboard;
 
 use crate::access::once::Once;
@@ -77,6 +79,8 @@ impl Commands {
             }
             ClientCommand::ReadReceipt { message_id } => self.mark_read(&grant, message_id).await,
             ClientCommand::Watch(_) | ClientCommand::Unwatch(_) => Err(Refusal::new(Code::WrongSocket)),
+            // What a socket has missed is the session's affair: it holds the seat.
+            ClientCommand::Resume(_) => Ok(Vec::new()),
             ClientCommand::RequestHistory { cursor, limit, thread } => {
                 self.history(&grant, thread, cursor, limit).await
             }

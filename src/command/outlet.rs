@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::notice;
 use crate::access::Grant;
-use crate::bus::{ChannelLayer, Envelope, Kind, Log};
+use crate::bus::{ChannelLayer, Envelope, Kind, Log, Note};
 use crate::domain::{Author, Message, Micros, RoomId, ThreadId, Topic, UserId};
-use crate::store::{Committed, Outlet, OutletError, Reserved};
+use crate::store::{Committed, Outlet, OutletError, Reserved, Subject};
 use crate::telemetry::Metrics;
 use crate::wire::event::{self, Place};
 
@@ -100,7 +100,16 @@ impl Outlet for BusOutlet {
     type Payload = Echo;
 
     async fn reserve(&self, wanted: &[(Topic, u32)]) -> Result<Vec<Reserved>, OutletError> {
-        let places = self.log.reserve(wanted).await.map_err(|error| OutletError(error.to_string()))?;
+        self.reserve_for(wanted, &[]).await
+    }
+
+    async fn reserve_for(&self, wanted: &[(Topic, u32)], subjects: &[Subject]) -> Result<Vec<Reserved>, OutletError> {
+        let note = |subject: &Subject| match *subject {
+            Subject::New(message) => Note::New(message),
+            Subject::Changed(message) => Note::Changed(message),
+        };
+        let notes: Vec<_> = subjects.iter().map(note).collect();
+        let places = self.log.reserve(wanted, &notes).await.map_err(|error| OutletError(error.to_string()))?;
         Ok(places.into_iter().map(|place| Reserved { epoch: place.epoch, first: place.offset }).collect())
     }
 

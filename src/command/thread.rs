@@ -31,7 +31,7 @@ impl Commands {
             },
             ThreadCommand::Lock { thread, locked } => self.lock_thread(actor, grant, thread, locked).await,
             // Which threads a socket has open is the session's affair: it holds the seats.
-            ThreadCommand::Open(_) | ThreadCommand::Close(_) => Ok(Vec::new()),
+            ThreadCommand::Open(..) | ThreadCommand::Close(_) => Ok(Vec::new()),
         }
     }
 
@@ -126,11 +126,11 @@ impl Entrance {
     /// When a dependency does not answer.
     pub async fn open_thread(&self, grant: &Grant, thread: ThreadId) -> Result<Option<(Place, Vec<u8>)>, EnterError> {
         // The place first, the messages second, as for a room.
-        let position = self.log.position(Topic::Thread(thread)).await?;
+        let (position, notes) = self.log.position_and_notes(Topic::Thread(thread)).await?;
         let page = self.store.latest_in(grant.room.id, thread, STATE_MESSAGES).await?;
         let found: Option<Thread> = self.store.thread(grant.room.id, thread).await?;
         let (Some(page), Some(thread)) = (page, found) else { return Ok(None) };
-        let seen: Vec<_> = settled(&page.messages, position, Micros::now())
+        let seen: Vec<_> = settled(&page.messages, position, &notes, Micros::now())
             .into_iter()
             .filter_map(|message| grant.hidden.filter(message))
             .collect();

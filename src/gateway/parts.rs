@@ -23,7 +23,7 @@ use crate::session::{Sessions, Visitor};
 use crate::socket::{Heartbeat, Limits as SocketLimits, Shared};
 use crate::store::{Settings, Store, Writer};
 use crate::telemetry::Metrics;
-use crate::wire::event;
+use crate::wire::event::{self, Place};
 
 /// Handshakes that may be in progress at once.
 const HANDSHAKES: usize = 1_024;
@@ -199,6 +199,7 @@ pub(super) fn welcome(sessions: Arc<Sessions>, lifecycle: Lifecycle) -> Arc<dyn 
             early: arrival.early,
             venue,
             credentials: arrival.credentials,
+            since: arrival.since.map(|(epoch, offset)| Place { epoch, offset }),
             holds: Box::new(arrival.guard),
         };
         let of_session = Arc::clone(&sessions);

@@ -17,6 +17,13 @@ pub(super) fn read(query: Option<&str>, headers: &HeaderMap, cookie: &str) -> Cr
     }
 }
 
+/// Where the client was, if it says so: `epoch` and `offset`, both numbers.
+pub(super) fn since(query: Option<&str>) -> Option<(u64, u64)> {
+    let query = query?;
+    let number = |name| parameter(query, name)?.parse().ok();
+    Some((number("epoch")?, number("offset")?))
+}
+
 fn parameter(query: &str, name: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes())
         .find(|(found, value)| found == name && !value.is_empty())
@@ -69,6 +76,21 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_two_numbers() {
+        for (query, place) in [
+            (None, None),
+            (Some("epoch=5&offset=7"), Some((5, 7))),
+            (Some("offset=0&token=x&epoch=9007199254740991"), Some((9_007_199_254_740_991, 0))),
+            (Some("epoch=5"), None),
+            (Some("offset=5"), None),
+            (Some("epoch=x&offset=7"), None),
+            (Some("epoch=5&offset=-7"), None),
+        ] {
+            assert_eq!(since(query), place, "{query:?}");
+        }
+    }
+
+    #[test]
     fn a_cookie_is_found_among_others() {
         for (cookies, value) in [
             (&[][..], None),
@@ -101,6 +123,7 @@ mod tests {
                 headers.append(COOKIE, cookie);
             }
             read(Some(&query), &headers, "access");
+            since(Some(&query));
         }
 
         #[test]

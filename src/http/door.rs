@@ -59,6 +59,7 @@ impl Exchange {
 pub(super) struct Admitted {
     pub path: SocketPath,
     pub credentials: Credentials,
+    pub since: Option<(u64, u64)>,
     pub address: IpAddr,
     pub guard: Guard,
     pub connection: OnUpgrade,
@@ -130,8 +131,9 @@ impl Door {
         let address = forwarded::client_address(peer, request.headers(), &self.settings.trusted_proxies);
         let guard = self.reserve(address, place)?;
         let credentials = credentials::read(request.uri().query(), request.headers(), &self.settings.jwt_cookie);
+        let since = credentials::since(request.uri().query());
         let (answer, connection) = upgrade::switch(request)?;
-        Ok((answer, Admitted { path, credentials, address, guard, connection }))
+        Ok((answer, Admitted { path, credentials, since, address, guard, connection }))
     }
 
     fn reserve(&self, address: IpAddr, place: &mut Option<Place>) -> Result<Guard, Refused> {

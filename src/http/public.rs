@@ -41,6 +41,8 @@ pub struct Arrival {
     pub path: SocketPath,
     /// What it brought to say who it is.
     pub credentials: Credentials,
+    /// The epoch and the offset up to which it knows everything, if it says so.
+    pub since: Option<(u64, u64)>,
     /// Where it comes from, as the trusted proxies tell. Not for logs.
     pub address: IpAddr,
     /// What it occupies; to be kept until the socket is closed.
@@ -217,6 +219,7 @@ impl Handshake {
             early: Bytes::copy_from_slice(&parts.read_buf),
             path: admitted.path,
             credentials: admitted.credentials,
+            since: admitted.since,
             address: admitted.address,
             guard: admitted.guard,
             upgraded_at: Instant::now(),

@@ -167,6 +167,14 @@ impl Gathering {
         }
     }
 
+    /// Keeps what comes for a seat from now on, until it goes live again.
+    pub(super) fn pause(&self, connection: ConnectionId) {
+        let mut state = self.state.lock();
+        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection) {
+            seat.pause();
+        }
+    }
+
     /// Tells the sequence where the topic stands, if it does not know, and delivers what had waited for that.
     pub(super) fn begin(&self, position: Position) {
         let mut state = self.state.lock();

@@ -67,11 +67,7 @@ async fn subscribe(hub: &Hub, topics: Vec<Topic>) {
     }
     // The place is read after the subscription is confirmed: what is published later arrives, what was before is state.
     let positions = join_all(topics.iter().map(|topic| async {
-        if topic.is_logged() {
-            hub.bus.log().position(*topic).await
-        } else {
-            Ok(Position { epoch: 0, published: 0, time: None })
-        }
+        if topic.is_logged() { hub.bus.log().position(*topic).await } else { Ok(Position::default()) }
     }))
     .await;
     let mut failed = Vec::new();

@@ -188,6 +188,11 @@ impl Seat {
         self.gathering.subscribed().await;
     }
 
+    /// Keeps what comes from now on, until [`Seat::go_live`].
+    pub fn pause(&self) {
+        self.gathering.pause(self.connection);
+    }
+
     /// Sends the first state, then what was kept since the join and comes after `after`, then all that comes.
     pub fn go_live(&self, after: Place, first: &[Frame]) {
         self.gathering.go_live(self.connection, after, first);

@@ -75,6 +75,13 @@ impl Entry {
         Self { connection, user, outbox: Arc::clone(outbox), hidden, stage }
     }
 
+    /// Begins the entering once more: from now on what comes is kept.
+    pub(super) fn pause(&mut self) {
+        if let Stage::Live { .. } = self.stage {
+            self.stage = Stage::Entering { kept: Vec::new(), bytes: 0 };
+        }
+    }
+
     /// Ends the entering: sends the first state, then what was kept and comes after `after`.
     pub(super) fn go_live(&mut self, after: Place, first: &[Frame], metrics: &Metrics) {
         let mut frames: Vec<_> = first.iter().map(|frame| (frame.clone(), Class::Message)).collect();

@@ -213,7 +213,7 @@ mod tests {
 
     fn begun(published: u64) -> Sequence {
         let mut sequence = Sequence::default();
-        sequence.begin(Position { epoch: 7, published, time: None });
+        sequence.begin(Position { epoch: 7, published, ..Position::default() });
         sequence
     }
 
@@ -230,7 +230,7 @@ mod tests {
             let mut delivered = Vec::new();
             for (step, offset) in order.iter().chain(&repeats).enumerate() {
                 if step == begin_at {
-                    delivered.extend(sequence.begin(Position { epoch: 7, published, time: None }));
+                    delivered.extend(sequence.begin(Position { epoch: 7, published, ..Position::default() }));
                 }
                 delivered.extend(sequence.accept(event(7, *offset), now));
             }
@@ -253,8 +253,8 @@ mod tests {
     #[test]
     fn falling_behind_is_seen_by_comparing() {
         let mut sequence = begun(4);
-        assert_eq!(sequence.compare(Position { epoch: 7, published: 4, time: None }), None);
-        let hole = sequence.compare(Position { epoch: 7, published: 9, time: None }).expect("is behind");
+        assert_eq!(sequence.compare(Position { epoch: 7, published: 4, ..Position::default() }), None);
+        let hole = sequence.compare(Position { epoch: 7, published: 9, ..Position::default() }).expect("is behind");
         assert_eq!((hole.first.offset, hole.last), (5, 9));
     }
 

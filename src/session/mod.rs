@@ -12,6 +12,7 @@ mod drain;
 mod guards;
 mod login;
 mod pulse;
+mod resume;
 mod threads;
 mod warden;
 
@@ -29,6 +30,7 @@ pub use pulse::{beat, compare};
 pub use warden::watch;
 
 use converse::Party;
+use resume::Replay;
 
 use crate::access::admission::{Admission, Admitted};
 use crate::access::bucket::Rate;
@@ -37,9 +39,10 @@ use crate::command::{Actor, Commands, Entrance, Keyboard};
 use crate::domain::{ConnectionId, UserId, Venue};
 use crate::hub::{Hub, Member, Topics};
 use crate::identity::{Credentials, Identity, Login};
-use crate::socket::{By, Ending, Frame, Heartbeat, Outbox, Shared, Socket};
+use crate::socket::{By, Ending, Heartbeat, Outbox, Shared, Socket};
 use crate::telemetry::Metrics;
 use crate::wire::Close;
+use crate::wire::event::Place;
 
 /// How long a newcomer may wait for the first state before it is asked to come back.
 const ENTER_DEADLINE: Duration = Duration::from_secs(10);
@@ -67,6 +70,8 @@ pub struct Visitor {
     pub early: Bytes,
     pub venue: Venue,
     pub credentials: Credentials,
+    /// The last place that the client knows, if it was here before.
+    pub since: Option<Place>,
     /// What the connection holds outside: dropped when the session has ended.
     pub holds: Box<dyn std::any::Any + Send>,
 }
@@ -102,7 +107,10 @@ impl Sessions {
             Ok(guest) => {
                 let user = guest.identity.user;
                 match guest.grant.clone() {
-                    Some(grant) => self.stay(connection, venue, guest, grant, &mut socket, &outbox, &mut tally).await,
+                    Some(grant) => {
+                        let since = visitor.since;
+                        self.stay(connection, venue, guest, grant, since, &mut socket, &outbox, &mut tally).await
+                    }
                     None => self.stay_in_app(connection, guest, &mut socket, &outbox, &mut tally).await,
                 }
                 Some(user)
@@ -125,6 +133,7 @@ impl Sessions {
         venue: Venue,
         guest: Guest,
         grant: Arc<Grant>,
+        since: Option<Place>,
         socket: &mut Socket,
         outbox: &Arc<Outbox>,
         tally: &mut Tally,
@@ -152,12 +161,10 @@ impl Sessions {
             return;
         }
         let seat = self.hub.join(topic, connection, user, outbox, &grant.hidden);
-        let entering = async {
-            seat.subscribed().await;
-            self.entrance.enter(venue, &grant).await
-        };
-        let opening = match socket.while_writing(Box::pin(tokio::time::timeout(ENTER_DEADLINE, entering))).await {
-            Ok(Ok(opening)) => opening,
+        let replay = Replay { seat: &seat, outbox, topic, thread: None, grant: &grant };
+        let entering = self.open(venue, &replay, since);
+        let _present = match socket.while_writing(Box::pin(tokio::time::timeout(ENTER_DEADLINE, entering))).await {
+            Ok(Ok(present)) => present,
             Ok(Err(error)) => {
                 tracing::warn!(%topic, %error, "a room could not be entered");
                 outbox.close(Close::TRY_LATER);
@@ -169,16 +176,10 @@ impl Sessions {
                 return;
             }
         };
-        let _present = opening.stay;
-        let first: Vec<_> = opening.events.into_iter().map(|event| Frame::text(&event)).collect();
-        seat.go_live(opening.after, &first);
-        drop(first); // a state is kilobytes, and a session lasts for hours
-
         let mut actor = Actor { connection, user, venue, topic, keyboard: Keyboard::default() };
-        let mut threads = threads::OpenThreads::new(outbox, also);
+        let mut threads = threads::OpenThreads::new(seat, outbox, also);
         self.converse(&mut Party::Room(&mut actor, &mut threads), socket, outbox, tally).await;
         drop(threads);
-        drop(seat);
         Box::pin(self.commands.leave(&mut actor, &grant)).await;
     }
 

@@ -1,8 +1,10 @@
-//! The threads that one socket has open: a seat each, held by the session and given back with it.
+//! The seats of one socket: the one it came for, and one for each thread that it has open. Held by the session and given
+//! back with it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::resume::{Replay, not_recovered};
 use super::{ENTER_DEADLINE, Sessions};
 use crate::access::Grant;
 use crate::command::{Actor, EnterError, Replies};
@@ -10,13 +12,15 @@ use crate::domain::{ThreadId, Topic};
 use crate::hub::{Seat, Topics};
 use crate::socket::{Frame, Outbox};
 use crate::wire::command::ThreadCommand;
+use crate::wire::event::Place;
 use crate::wire::{ClientCommand, Code, Refusal};
 
 /// How many threads one socket may have open.
 const MOST_OPEN: usize = 20;
 
-/// The open threads of a session.
+/// A session's seats: its own, and those of its open threads.
 pub(super) struct OpenThreads {
+    home: Seat,
     outbox: Arc<Outbox>,
     seats: HashMap<ThreadId, Seat>,
     /// The same for those who look for this member's seats.
@@ -25,23 +29,34 @@ pub(super) struct OpenThreads {
 
 /// Opening or closing: what only the session can do.
 pub(super) enum Seating {
-    Open(ThreadId),
+    Open(ThreadId, Option<Place>),
     Close(ThreadId),
+    Resume(Place),
 }
 
 impl Seating {
     pub(super) fn of(command: &ClientCommand) -> Option<Self> {
         match command {
-            ClientCommand::Thread(ThreadCommand::Open(thread)) => Some(Self::Open(*thread)),
+            ClientCommand::Thread(ThreadCommand::Open(thread, since)) => Some(Self::Open(*thread, *since)),
             ClientCommand::Thread(ThreadCommand::Close(thread)) => Some(Self::Close(*thread)),
+            ClientCommand::Resume(since) => Some(Self::Resume(*since)),
             _ => None,
         }
     }
 }
 
 impl OpenThreads {
-    pub(super) fn new(outbox: &Arc<Outbox>, topics: Topics) -> Self {
-        Self { outbox: Arc::clone(outbox), seats: HashMap::new(), topics }
+    pub(super) fn new(home: Seat, outbox: &Arc<Outbox>, topics: Topics) -> Self {
+        Self { home, outbox: Arc::clone(outbox), seats: HashMap::new(), topics }
+    }
+
+    /// The seat that the session came for.
+    pub(super) fn home(&self) -> &Seat {
+        &self.home
+    }
+
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     fn close(&mut self, thread: ThreadId) {
@@ -59,18 +74,20 @@ impl Sessions {
         threads: &mut OpenThreads,
         seating: Seating,
     ) -> Result<Replies, Refusal> {
-        let thread = match seating {
+        let (thread, since) = match seating {
+            Seating::Resume(since) => return self.resume(actor, grant, threads, since).await,
             Seating::Close(thread) => {
                 threads.close(thread);
                 return Ok(Vec::new());
             }
-            Seating::Open(thread) => thread,
+            Seating::Open(thread, since) => (thread, since),
         };
         threads.close(thread);
         if threads.seats.len() >= MOST_OPEN {
             return Err(Refusal::new(Code::TooManyThreads).to("open_thread", None));
         }
-        let opening = tokio::time::timeout(ENTER_DEADLINE, self.open_thread(actor, grant, threads, thread)).await;
+        let opening =
+            tokio::time::timeout(ENTER_DEADLINE, self.open_thread(actor, grant, threads, thread, since)).await;
         let code = match opening {
             Ok(Ok(true)) => return Ok(Vec::new()),
             Ok(Ok(false)) => Code::ThreadNotFound,
@@ -99,6 +116,7 @@ impl Sessions {
         grant: &Grant,
         threads: &mut OpenThreads,
         thread: ThreadId,
+        since: Option<Place>,
     ) -> Result<bool, EnterError> {
         if !self.entrance.has_thread(grant, thread).await? {
             return Ok(false);
@@ -107,8 +125,16 @@ impl Sessions {
         threads.topics.insert(topic);
         let seat = self.hub.join(topic, actor.connection, actor.user, &threads.outbox, &grant.hidden);
         seat.subscribed().await;
-        let Some((after, state)) = self.entrance.open_thread(grant, thread).await? else { return Ok(false) };
-        seat.go_live(after, &[Frame::text(&state)]);
+        let replay = Replay { seat: &seat, outbox: &threads.outbox, topic, thread: Some(thread), grant };
+        let resumed = match since {
+            Some(since) => self.replay(&replay, since, false).await?,
+            None => false,
+        };
+        if !resumed {
+            let Some((after, state)) = self.entrance.open_thread(grant, thread).await? else { return Ok(false) };
+            let lost = since.map(|_| not_recovered(Some(thread), after));
+            seat.go_live(after, &lost.into_iter().chain([state]).map(|event| Frame::text(&event)).collect::<Vec<_>>());
+        }
         threads.seats.insert(thread, seat);
         Ok(true)
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::link::Link;
 use super::row::Columns;
 use super::sql::{Sql, change};
-use super::{Outlet, OutletError, Reserved, Store, StoreError, arguments};
+use super::{Outlet, OutletError, Reserved, Store, StoreError, Subject, arguments};
 use crate::domain::{Emoji, Hidden, Message, MessageId, RoomId, ThreadId, Topic, UserId};
 
 /// How long a change waits for its message's lock.
@@ -213,21 +213,22 @@ impl Store {
             Tried::Changed(link, begun) => (link, begun),
         };
         let Begun { effect, author, topic, xid } = begun;
-        let place = self.conclude(link, &xid, topic, outlet).await?;
+        let place = self.conclude(link, &xid, topic, &[Subject::Changed(target.message)], outlet).await?;
         Ok(Changed::Done { effect, author, topic, place })
     }
 
-    /// Takes the place of a change's event and commits. What fails leaves the place empty and nothing changed, but for
-    /// [`ChangeError::Uncertain`].
+    /// Takes the place of a change's event and commits. `subject` is the message that is changed, if it is one. What
+    /// fails leaves the place empty and nothing changed, but for [`ChangeError::Uncertain`].
     pub(super) async fn conclude<O: Outlet>(
         &self,
         mut link: Link,
         xid: &str,
         topic: Topic,
+        subject: &[Subject],
         outlet: &O,
     ) -> Result<Reserved, ChangeError> {
         // An error from here on drops the link, which closes it and so undoes the change.
-        let reserved = timeout(RESERVE, outlet.reserve(&[(topic, 1)])).await;
+        let reserved = timeout(RESERVE, outlet.reserve_for(&[(topic, 1)], subject)).await;
         let reserved = reserved.map_err(|_| OutletError("it did not answer in time".to_owned()))??;
         let place = reserved.first().copied().ok_or_else(|| OutletError("it gave no place".to_owned()))?;
 

@@ -6,7 +6,7 @@ use super::change::{GRACE, LOCK_WAIT};
 use super::link::Link;
 use super::row::Columns;
 use super::sql::change;
-use super::{ChangeError, Outlet, Reserved, Store, StoreError, arguments};
+use super::{ChangeError, Outlet, Reserved, Store, StoreError, Subject, arguments};
 use crate::domain::{Decision, Message, MessageId, ThreadId, Topic, UserId};
 
 /// A decision that is to be told.
@@ -56,7 +56,7 @@ impl Store {
         match verdict.as_str() {
             "ok" => {
                 let topic = Decided::topic(&decided.message, decided.dm);
-                let place = self.conclude(link, &xid, topic, outlet).await?;
+                let place = self.conclude(link, &xid, topic, &[Subject::Changed(message)], outlet).await?;
                 Ok(Some(Decided { place: Some((topic, place)), ..decided }))
             }
             "silent" => {

@@ -39,7 +39,7 @@ pub use settings::{Settings, is_identifier};
 pub use sql::{NamedQuery, queries};
 pub use thread::{NewThread, Threaded};
 pub use writer::{
-    Committed, Draft, Outlet, OutletError, Rejection, Reserved, Stored, WriteError, Writer, WriterSettings,
+    Committed, Draft, Outlet, OutletError, Rejection, Reserved, Stored, Subject, WriteError, Writer, WriterSettings,
 };
 
 use crate::domain::RoomId;

@@ -95,7 +95,7 @@ impl Store {
         let rows = link.rows(statement(&self.inner.sql), arguments, limit).await.map_err(StoreError::from)?;
         match Answer::read(&rows, hidden)? {
             Answer::Changed { thread, xid } => {
-                let place = self.conclude(link, &xid, Topic::Room(room), outlet).await?;
+                let place = self.conclude(link, &xid, Topic::Room(room), &[], outlet).await?;
                 Ok(Threaded::Done { thread, place })
             }
             Answer::Nothing(threaded) => {

@@ -151,6 +151,12 @@ metrics! {
     /// Events that did not reach Django's consumers, by reason: our own queue or an inbox was full, Redis was away for too
     /// long or refused them.
     channels_dropped_total: IntCounterVec ["reason"],
+    /// Clients that came back and said where they were, by outcome: `recovered`, or `state` when it could not be told.
+    resumes_total: IntCounterVec ["outcome"],
+    /// Events sent to clients that missed them.
+    resumed_events_total: IntCounter [],
+    /// Time from the seat of a client that came back to the last event it missed, in seconds.
+    resume_seconds: Histogram [],
     /// Messages written to Postgres.
     messages_stored_total: IntCounter [],
     /// Transactions that wrote messages.

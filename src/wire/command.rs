@@ -3,6 +3,7 @@
 //! The text has arrived whole and is UTF-8. Unknown fields are ignored, unknown types refused by name, and nothing here
 //! ends a connection.
 
+mod resume;
 mod thread;
 mod watch;
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 pub use thread::{MAX_TITLE_CHARS, ThreadCommand};
 pub use watch::{MAX_WATCHED, Watched};
 
+use super::event::Place;
 use super::{Code, Refusal};
 use crate::domain::{Emoji, MessageId, ThreadId, UserId};
 
@@ -74,6 +76,8 @@ pub enum ClientCommand {
         message_id: MessageId,
         reason: String,
     },
+    /// `resume`: what came after this place, once more.
+    Resume(Place),
     Watch(Watched),
     Unwatch(Watched),
     Thread(ThreadCommand),
@@ -122,6 +126,7 @@ impl ClientCommand {
             Self::React { added: true, .. } => "add_reaction",
             Self::React { added: false, .. } => "remove_reaction",
             Self::ReportMessage { .. } => "report_message",
+            Self::Resume(_) => "resume",
             Self::Watch(_) => "watch",
             Self::Unwatch(_) => "unwatch",
             Self::Thread(command) => command.name(),
@@ -196,10 +201,15 @@ fn from_value(value: &BorrowedValue<'_>) -> Result<ClientCommand, Refusal> {
         "add_reaction" => react(&fields, true).map_err(to("add_reaction")),
         "remove_reaction" => react(&fields, false).map_err(to("remove_reaction")),
         "report_message" => report(&fields).map_err(to("report_message")),
+        "resume" => resume(&fields).map_err(to("resume")),
         "watch" => fields.watched().map(ClientCommand::Watch).map_err(to("watch")),
         "unwatch" => fields.watched().map(ClientCommand::Unwatch).map_err(to("unwatch")),
         other => thread::decode(other, &fields).unwrap_or_else(|| Err(Refusal::unknown_type(other))),
     }
+}
+
+fn resume(fields: &Fields<'_, '_>) -> Result<ClientCommand, Refusal> {
+    fields.since()?.map(ClientCommand::Resume).ok_or_else(|| Refusal::new(Code::InvalidFrame))
 }
 
 fn to(request: &'static str) -> impl Fn(Refusal) -> Refusal {

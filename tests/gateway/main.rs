@@ -54,6 +54,7 @@ mod presence_tabs;
 mod protocol_table;
 mod quota_admission;
 mod quota_windows;
+mod resume_replay;
 mod rights;
 mod rooms;
 mod schema;

@@ -25,7 +25,7 @@ const CHANGES: &str = "frames; changes a minute";
 /// Why somebody may not write.
 const WRITING: &str = "room_archived cannot_send blocked not_admitted trust_too_low";
 
-const TABLE: [Row; 19] = [
+const TABLE: [Row; 20] = [
     Row { frame: r#"{"type":"ping"}"#, who: "everybody, in every state", limits: FRAMES, events: "pong", errors: "" },
     Row {
         frame: r#"{"type":"send_message","content":"…","reply_to_id":"<uuid>"?,"attachments":[{url,name,size,type}]?,"mentions":["1"]?,"client_id":"…"?,"thread_id":"<uuid>"?}"#,
@@ -114,10 +114,10 @@ const TABLE: [Row; 19] = [
         errors: "message_not_found links_not_allowed rate_limited not_allowed WRITING",
     },
     Row {
-        frame: r#"{"type":"open_thread","thread_id":"<uuid>"}"#,
+        frame: r#"{"type":"open_thread","thread_id":"<uuid>","epoch":"7"?,"offset":7?}"#,
         who: "everybody in the room",
         limits: "frames; 20 open at once",
-        events: "thread_state",
+        events: "thread_state resumed",
         errors: "thread_not_found too_many_threads not_allowed",
     },
     Row {
@@ -140,6 +140,13 @@ const TABLE: [Row; 19] = [
         limits: CHANGES,
         events: "thread_updated",
         errors: "thread_not_found not_allowed rate_limited room_archived",
+    },
+    Row {
+        frame: r#"{"type":"resume","epoch":"7","offset":7}"#,
+        who: "everybody in the room",
+        limits: FRAMES,
+        events: "resumed room_state dm_state",
+        errors: "",
     },
     Row {
         frame: r#"{"type":"watch","room_ids":["<uuid>"]?,"user_ids":["1"]?}"#,
@@ -221,6 +228,7 @@ fn the_table_speaks_of_events_and_errors_that_exist() {
         include_str!("../../src/wire/event/app.rs"),
         include_str!("../../src/wire/event/thread.rs"),
         include_str!("../../src/wire/event/moderation.rs"),
+        include_str!("../../src/wire/event/resume.rs"),
     ]
     .concat();
     for row in &TABLE {

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Draft, Outlet, Rejection, Reserved, Stored, WriteError};
+use super::{Draft, Outlet, Rejection, Reserved, Stored, Subject, WriteError};
 use crate::domain::{MessageId, Micros, ReplyPreview, Topic};
 use crate::store::link::Link;
 use crate::store::row::Columns;
@@ -168,7 +168,7 @@ impl Store {
             return Ok(placed.into_iter().map(Placed::verdict).collect());
         }
 
-        let reserved = match timeout(RESERVE, outlet.reserve(&wanted)).await {
+        let reserved = match timeout(RESERVE, outlet.reserve_for(&wanted, &subjects(drafts, &placed, &wanted))).await {
             Ok(Ok(reserved)) if reserved.len() == wanted.len() => reserved,
             Ok(Ok(_)) => return Err(Fault::NoOffsets("the outlet gave another number of places".to_owned()).into()),
             Ok(Err(error)) => return Err(Fault::NoOffsets(error.to_string()).into()),
@@ -266,6 +266,16 @@ fn wanted(drafts: &[&Draft], placed: &[Placed]) -> Vec<(Topic, u32)> {
         }
     }
     wanted
+}
+
+/// What each place will be for, in the order of the places.
+fn subjects(drafts: &[&Draft], placed: &[Placed], wanted: &[(Topic, u32)]) -> Vec<Subject> {
+    let accepted = || drafts.iter().zip(placed).filter(|(_, row)| row.verdict.is_ok()).map(|(draft, _)| draft);
+    let of = |(topic, _): &(Topic, u32)| {
+        let topic = *topic;
+        accepted().filter(move |draft| draft.topic == topic).map(|draft| Subject::New(draft.id))
+    };
+    wanted.iter().flat_map(of).collect()
 }
 
 /// Gives the messages their places, in order.

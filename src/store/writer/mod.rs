@@ -20,7 +20,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use outlet::{Committed, Outlet, OutletError, Reserved};
+pub use outlet::{Committed, Outlet, OutletError, Reserved, Subject};
 
 use super::Store;
 use crate::domain::{MessageId, Micros, ReplyPreview, RoomId, ThreadId, Topic, UserId};

@@ -1,6 +1,6 @@
 //! Where committed messages leave the store. Implemented outside: the store knows no bus.
 
-use crate::domain::Topic;
+use crate::domain::{MessageId, Topic};
 
 use super::{Draft, Stored};
 
@@ -11,6 +11,15 @@ pub struct Reserved {
     pub epoch: u64,
     /// The first place.
     pub first: u64,
+}
+
+/// What a place is for, so that others can find out what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A new message.
+    New(MessageId),
+    /// A change of a message that exists.
+    Changed(MessageId),
 }
 
 /// No places could be had.
@@ -34,6 +43,15 @@ pub trait Outlet: Send + Sync + 'static {
     /// Takes the next places of each topic, in the order asked for, while the rooms' rows are locked. Has one second.
     /// When it fails, or when its answer comes too late, the places it may have taken stay empty.
     fn reserve(&self, wanted: &[(Topic, u32)]) -> impl Future<Output = Result<Vec<Reserved>, OutletError>> + Send;
+
+    /// The same, with what each place is for, in the order of the places. An outlet that nobody shares need not keep that.
+    fn reserve_for(
+        &self,
+        wanted: &[(Topic, u32)],
+        _subjects: &[Subject],
+    ) -> impl Future<Output = Result<Vec<Reserved>, OutletError>> + Send {
+        self.reserve(wanted)
+    }
 
     /// Publishes what is committed, in order. Never cancelled by a client's leaving. The lane goes on writing meanwhile,
     /// until eight batches wait here; so it must have deadlines of its own.

@@ -2,6 +2,7 @@
 
 use super::{ClientCommand, Fields};
 use crate::domain::{MessageId, ThreadId};
+use crate::wire::event::Place;
 use crate::wire::{Code, Refusal};
 
 /// The longest title of a thread, in characters.
@@ -12,8 +13,8 @@ pub const MAX_TITLE_CHARS: usize = 200;
 pub enum ThreadCommand {
     /// `create_thread`; a title is trimmed and not empty.
     Create { parent: Option<MessageId>, title: Option<String> },
-    /// `open_thread`: this socket gets the thread's events as well.
-    Open(ThreadId),
+    /// `open_thread`: this socket gets the thread's events as well; those after a place, if it was open before.
+    Open(ThreadId, Option<Place>),
     /// `close_thread`: not any longer.
     Close(ThreadId),
     /// `lock_thread` and `unlock_thread`.
@@ -24,7 +25,7 @@ impl ThreadCommand {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create_thread",
-            Self::Open(_) => "open_thread",
+            Self::Open(..) => "open_thread",
             Self::Close(_) => "close_thread",
             Self::Lock { locked: true, .. } => "lock_thread",
             Self::Lock { locked: false, .. } => "unlock_thread",
@@ -36,7 +37,7 @@ impl ThreadCommand {
 pub(super) fn decode(kind: &str, fields: &Fields<'_, '_>) -> Option<Result<ClientCommand, Refusal>> {
     let (name, command) = match kind {
         "create_thread" => ("create_thread", create(fields)),
-        "open_thread" => ("open_thread", fields.thread().map(ThreadCommand::Open)),
+        "open_thread" => ("open_thread", open(fields)),
         "close_thread" => ("close_thread", fields.thread().map(ThreadCommand::Close)),
         "lock_thread" => ("lock_thread", lock(fields, true)),
         "unlock_thread" => ("unlock_thread", lock(fields, false)),
@@ -51,6 +52,10 @@ fn create(fields: &Fields<'_, '_>) -> Result<ThreadCommand, Refusal> {
         return Err(Refusal::new(Code::InvalidFrame));
     }
     Ok(ThreadCommand::Create { parent: fields.message_id("parent_message_id")?, title: title.map(str::to_owned) })
+}
+
+fn open(fields: &Fields<'_, '_>) -> Result<ThreadCommand, Refusal> {
+    Ok(ThreadCommand::Open(fields.thread()?, fields.since()?))
 }
 
 fn lock(fields: &Fields<'_, '_>, locked: bool) -> Result<ThreadCommand, Refusal> {
@@ -94,7 +99,7 @@ mod tests {
     fn a_thread_is_named_by_its_id() {
         let thread = ThreadId(uuid::Uuid::from_u128(7));
         for (kind, command) in [
-            ("open_thread", ThreadCommand::Open(thread)),
+            ("open_thread", ThreadCommand::Open(thread, None)),
             ("close_thread", ThreadCommand::Close(thread)),
             ("lock_thread", ThreadCommand::Lock { thread, locked: true }),
             ("unlock_thread", ThreadCommand::Lock { thread, locked: false }),

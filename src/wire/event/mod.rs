@@ -6,6 +6,7 @@ mod app;
 mod change;
 mod message;
 mod moderation;
+mod resume;
 mod thread;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub use app::{mention, presence_state, presence_update, unread};
 pub use change::{message_deleted, message_edited, message_pinned, reaction_updated};
 use message::{MessageJson, Text};
 pub use moderation::{Moderation, message_reported};
+pub use resume::{Resumed, resumed, session};
 pub use thread::{thread_counted, thread_created, thread_in, thread_state, thread_updated};
 
 use super::Refusal;

@@ -1,0 +1,53 @@
+-- Logs and publishes events at offsets taken before. What the log already has at an offset is not published again, so that
+-- a repeated call after a lost answer does nothing; only a void gives way to the event that comes late after all. The log
+-- is bounded by number and by bytes.
+-- KEYS: position (HASH), log (ZSET offset -> envelope), taken (HASH offset -> note)
+-- ARGV: channel, epoch, first offset, most events, most bytes, seconds the log lives, seconds the position lives,
+--       kind of a void, where an envelope has its time, envelopes...
+-- Returns: number of envelopes published
+local position, log, taken, channel = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local current = redis.call('HGET', position, 'epoch') == ARGV[2]
+local offset, void, time_at, sent, bytes = tonumber(ARGV[3]), tonumber(ARGV[8]), tonumber(ARGV[9]), 0, 0
+if redis.call('EXISTS', log) == 1 then bytes = tonumber(redis.call('HGET', position, 'bytes') or '0') end
+for i = 10, #ARGV do
+  local event, fresh = ARGV[i], true
+  if current then
+    local there = redis.call('ZRANGEBYSCORE', log, offset, offset)
+    if #there > 0 and (string.byte(there[1], 2) ~= void or string.byte(event, 2) == void) then
+      fresh = false
+    else
+      if #there > 0 then
+        redis.call('ZREM', log, there[1])
+        bytes = bytes - #there[1]
+      end
+      redis.call('ZADD', log, offset, event)
+      bytes = bytes + #event
+    end
+    redis.call('HDEL', taken, string.format('%.0f', offset))
+  end
+  if fresh then
+    redis.call('PUBLISH', channel, event)
+    sent = sent + 1
+  end
+  offset = offset + 1
+end
+if not current then return sent end
+local published = tonumber(redis.call('HGET', position, 'published') or '0')
+local time = 0
+while true do
+  local next = redis.call('ZRANGEBYSCORE', log, published + 1, published + 1)
+  if #next == 0 then break end
+  published = published + 1
+  local at = struct.unpack('<i8', next[1], time_at)
+  if at > time then time = at end
+end
+local count = redis.call('ZCARD', log)
+while count > tonumber(ARGV[4]) or (bytes > tonumber(ARGV[5]) and count > 1) do
+  bytes = bytes - #redis.call('ZPOPMIN', log)[1]
+  count = count - 1
+end
+redis.call('HSET', position, 'published', published, 'bytes', bytes)
+if time > 0 then redis.call('HSET', position, 'time', string.format('%.0f', time)) end
+redis.call('EXPIRE', log, ARGV[6])
+redis.call('EXPIRE', position, ARGV[7])
+return sent

@@ -1,0 +1,14 @@
+-- Takes the next offsets of a topic; the first ever begins an epoch. Notes for which messages, so that others can find out
+-- what became of them should their owner die before it publishes.
+-- KEYS: position (HASH), log (ZSET offset -> envelope), taken (HASH offset -> note)
+-- ARGV: number of offsets, an epoch in case one begins, seconds to live, one note for each offset or none at all
+-- Returns: the epoch, the first offset
+local position, taken = KEYS[1], KEYS[3]
+begin(position, KEYS[2], taken, ARGV[2])
+local first = redis.call('HINCRBY', position, 'offset', ARGV[1]) - ARGV[1] + 1
+redis.call('EXPIRE', position, ARGV[3])
+if #ARGV > 3 then
+  for i = 4, #ARGV do redis.call('HSET', taken, string.format('%.0f', first + i - 4), ARGV[i]) end
+  redis.call('EXPIRE', taken, ARGV[3])
+end
+return { redis.call('HGET', position, 'epoch'), first }

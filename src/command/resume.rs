@@ -1,0 +1,79 @@
+//! What somebody missed who was away: from the topic's log, as that person may see it.
+
+use bytes::Bytes;
+
+use super::enter::{EnterError, Entrance};
+use crate::access::Grant;
+use crate::bus::{BusError, Envelope, Kind, Position};
+use crate::domain::{Hidden, Person, Topic};
+use crate::wire::event::{self, Place};
+
+/// How many events are read at once.
+const PAGE: usize = 64;
+/// How far somebody may be behind. For who is further, a state is the better answer.
+const MOST_MISSED: u64 = 5_000;
+
+/// A stretch of what somebody missed.
+pub struct Missed {
+    /// The events to be shown, each with its offset, in order.
+    pub events: Vec<(u64, Bytes)>,
+    /// Everything up to here is in it.
+    pub upto: u64,
+}
+
+impl Entrance {
+    /// Where a topic stands, for somebody who has everything up to a place; `None` when what came since cannot be told:
+    /// another life of the log, a place that it has not reached, or too much.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn position_since(&self, topic: Topic, since: Place) -> Result<Option<Position>, BusError> {
+        let position = self.log.position(topic).await?;
+        let missed = position.published.checked_sub(since.offset).filter(|_| since.epoch == position.epoch);
+        Ok(missed.filter(|missed| *missed <= MOST_MISSED).map(|_| position))
+    }
+
+    /// The next of what came after a place, up to an offset that is published; `None` when it is nowhere to be had
+    /// whole.
+    ///
+    /// # Errors
+    /// When a dependency does not answer.
+    pub async fn missed(
+        &self,
+        topic: Topic,
+        hidden: &Hidden,
+        after: Place,
+        until: u64,
+    ) -> Result<Option<Missed>, EnterError> {
+        let first = after.offset + 1;
+        let found = self.log.read_page(topic, after.epoch, first, until, PAGE).await?;
+        let offset = |event: &Envelope| event.place.map_or(0, |place| place.offset);
+        let whole = (first..).zip(&found).take_while(|(expected, event)| offset(event) == *expected).count();
+        let Some(last) = found[..whole].last() else { return Ok(None) };
+        let upto = offset(last);
+        let events = found.into_iter().take(whole);
+        let events = events.filter_map(|event| Some((offset(&event), seen_by(event, hidden)?))).collect();
+        Ok(Some(Missed { events, upto }))
+    }
+
+    /// Who is online in a room, as somebody sees it who is in it, and how many.
+    ///
+    /// # Errors
+    /// When a dependency does not answer.
+    pub async fn online(&self, grant: &Grant) -> Result<(Vec<Person>, u64), EnterError> {
+        let (online, sample) = self.presence.online(grant.room.id).await?;
+        let sample: Vec<_> = sample.into_iter().filter(|user| !grant.hidden.hides(*user)).collect();
+        Ok((self.directory.names(&sample).await?, online))
+    }
+}
+
+/// An event as somebody sees it who does not see some users; `None` when there is nothing to see.
+fn seen_by(event: Envelope, hidden: &Hidden) -> Option<Bytes> {
+    if event.kind == Kind::Void || event.user.is_some_and(|user| hidden.hides(user)) {
+        return None;
+    }
+    if event.shown.is_some_and(|user| hidden.hides(user)) {
+        return event::without_reply(&event.body).map(Bytes::from);
+    }
+    Some(event.body)
+}

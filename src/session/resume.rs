@@ -1,0 +1,161 @@
+//! How a seat comes to life: with what its client missed, if that can be told whole, else with a state.
+//!
+//! The seat keeps what comes meanwhile. What is sent here ends at a place that was published before, and the seat goes on
+//! right after it, so that there is neither a gap nor a repeat between the two.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::threads::OpenThreads;
+use super::{ENTER_DEADLINE, Sessions};
+use crate::access::Grant;
+use crate::command::{Actor, EnterError, Replies};
+use crate::domain::{Person, ThreadId, Topic, Venue};
+use crate::hub::Seat;
+use crate::presence::Stay;
+use crate::socket::{Class, Frame, Outbox};
+use crate::wire::event::{self, Place, Resumed};
+use crate::wire::{Code, Refusal};
+
+/// About how large a piece is, in bytes: one event at least.
+const PIECE: usize = 32 * 1024;
+/// How often it is looked whether the client has taken a piece.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What is replayed, and to whom.
+pub(super) struct Replay<'a> {
+    pub seat: &'a Seat,
+    pub outbox: &'a Outbox,
+    pub topic: Topic,
+    /// Set when it is a thread's seat.
+    pub thread: Option<ThreadId>,
+    pub grant: &'a Grant,
+}
+
+/// Events on their way into one frame.
+struct Piece {
+    thread: Option<ThreadId>,
+    events: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Piece {
+    /// Frames what has come together, for a client that has everything up to `place` then.
+    fn frame(&mut self, place: Place, has_more: bool, online: Option<(&[Person], u64)>) -> Frame {
+        let events = std::mem::take(&mut self.events);
+        self.bytes = 0;
+        let (thread, recovered) = (self.thread, true);
+        Frame::text(&event::resumed(&Resumed { thread, recovered, place, events: &events, has_more, online }))
+    }
+}
+
+impl Sessions {
+    /// Brings the seat of a newcomer to life. The user is present in a room as long as what is returned lives.
+    pub(super) async fn open(
+        &self,
+        venue: Venue,
+        replay: &Replay<'_>,
+        since: Option<Place>,
+    ) -> Result<Option<Stay>, EnterError> {
+        replay.seat.subscribed().await;
+        let mut stay = None;
+        if let Some(since) = since {
+            stay = self.entrance.stay(venue, replay.grant).await?;
+            if self.replay(replay, since, stay.is_some()).await? {
+                return Ok(stay);
+            }
+        }
+        let opening = self.entrance.enter(venue, replay.grant).await?;
+        drop(stay); // the new one holds the place now
+        let lost = since.map(|_| not_recovered(None, opening.after));
+        let first: Vec<_> = lost.into_iter().chain(opening.events).map(|event| Frame::text(&event)).collect();
+        replay.seat.go_live(opening.after, &first);
+        Ok(opening.stay)
+    }
+
+    /// Answers a `resume` frame on a seat that is live: what came since, once more, or a whole state.
+    pub(super) async fn resume(
+        &self,
+        actor: &Actor,
+        grant: &Grant,
+        threads: &OpenThreads,
+        since: Place,
+    ) -> Result<Replies, Refusal> {
+        let (seat, outbox) = (threads.home(), threads.outbox());
+        let replay = Replay { seat, outbox, topic: actor.topic, thread: None, grant };
+        seat.pause();
+        let resuming = async {
+            let is_room = matches!(actor.topic, Topic::Room(_));
+            if !self.replay(&replay, since, is_room).await? {
+                let opening = self.entrance.enter(actor.venue, grant).await?;
+                let events = [not_recovered(None, opening.after)].into_iter().chain(opening.events);
+                seat.go_live(opening.after, &events.map(|event| Frame::text(&event)).collect::<Vec<_>>());
+                // The session's own place in the room goes on; this second one is given up.
+            }
+            Ok::<_, EnterError>(())
+        };
+        match tokio::time::timeout(ENTER_DEADLINE, resuming).await {
+            Ok(Ok(())) => return Ok(Vec::new()),
+            Ok(Err(error)) => tracing::warn!(topic = %actor.topic, %error, "what was missed could not be told"),
+            Err(_) => tracing::warn!(topic = %actor.topic, "what was missed could not be told in time"),
+        }
+        // The seat has kept events that the client may have or not: it must come back.
+        outbox.close(crate::wire::Close::TRY_LATER);
+        Err(Refusal::after(Code::Unavailable, Duration::from_secs(1)).to("resume", None))
+    }
+
+    /// Sends what came after a place, and brings the seat to life behind it. Says no when it cannot be told whole; what
+    /// was sent until then is true, and a state must follow.
+    pub(super) async fn replay(
+        &self,
+        replay: &Replay<'_>,
+        since: Place,
+        tell_online: bool,
+    ) -> Result<bool, EnterError> {
+        let started = Instant::now();
+        let outcome = |word| self.metrics.resumes_total.with_label_values(&[word]).inc();
+        let Some(position) = self.entrance.position_since(replay.topic, since).await? else {
+            outcome("state");
+            return Ok(false);
+        };
+        let mut piece = Piece { thread: replay.thread, events: Vec::new(), bytes: 0 };
+        let (mut at, mut sent) = (since, since);
+        while at.offset < position.published {
+            let missed = self.entrance.missed(replay.topic, &replay.grant.hidden, at, position.published).await?;
+            let Some(missed) = missed else {
+                outcome("state");
+                return Ok(false);
+            };
+            self.metrics.resumed_events_total.inc_by(missed.events.len() as u64);
+            for (offset, event) in missed.events {
+                if piece.bytes + event.len() > PIECE && !piece.events.is_empty() {
+                    let _ = replay.outbox.push(&piece.frame(sent, true, None), Class::Message);
+                    taken(replay.outbox).await;
+                }
+                piece.bytes += event.len();
+                piece.events.push(event);
+                sent.offset = offset;
+            }
+            at.offset = missed.upto;
+        }
+        let online = if tell_online { Some(self.entrance.online(replay.grant).await?) } else { None };
+        let online = online.as_ref().map(|(people, count)| (people.as_slice(), *count));
+        replay.seat.go_live(position.place(), &[piece.frame(position.place(), false, online)]);
+        outcome("recovered");
+        self.metrics.resume_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(true)
+    }
+}
+
+/// `resumed` before a whole state.
+pub(super) fn not_recovered(thread: Option<ThreadId>, place: Place) -> Vec<u8> {
+    event::resumed(&Resumed { thread, recovered: false, place, events: &[], has_more: false, online: None })
+}
+
+/// Waits until the client has taken what is queued, so that a long replay is never in memory as a whole.
+async fn taken(outbox: &Outbox) {
+    while outbox.queued_bytes() > 0 && !outbox.is_closed() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
