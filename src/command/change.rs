@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Actor, Commands, Replies};
 use crate::access::Grant;
-use crate::domain::MessageId;
+use crate::domain::{MessageId, Topic};
 use crate::store::{Change, Changed, Effect, Target};
 use crate::wire::event::{self, Place};
 use crate::wire::{Code, Refusal};
@@ -35,15 +35,16 @@ impl Commands {
         };
         // Who does not see the author does not see the message: nothing of it is told but that it is gone, which must
         // reach whoever has it on the screen. Who does not see the moderator is told all the same.
+        let thread = if let Topic::Thread(thread) = topic { Some(thread) } else { None };
         let (whose, shown, body) = match effect {
             Effect::Edited(message) => {
                 let answered = message.reply_to.as_ref().and_then(|reply| reply.author_id);
                 (Some(user), answered, event::message_edited(&message, place))
             }
-            Effect::Deleted => (None, None, event::message_deleted(message, Some(user), place)),
-            Effect::Pinned { pinned } => (author, None, event::message_pinned(message, pinned, user, place)),
+            Effect::Deleted => (None, None, event::message_deleted(thread, message, Some(user), place)),
+            Effect::Pinned { pinned } => (author, None, event::message_pinned(thread, message, pinned, user, place)),
             Effect::Reacted { emoji, added, counts } => {
-                let body = event::reaction_updated(message, emoji.as_str(), user, added, &counts, place);
+                let body = event::reaction_updated(thread, message, emoji.as_str(), user, added, &counts, place);
                 (Some(user), author, body)
             }
         };

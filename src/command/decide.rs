@@ -79,7 +79,7 @@ impl Commands {
                 }
                 // Who does not see the author must learn of it all the same: it may have been seen before a block.
                 Decision::Hidden | Decision::Deleted => {
-                    (None, None, event::message_deleted(message.id, moderator, place))
+                    (None, None, event::message_deleted(message.thread_id, message.id, moderator, place))
                 }
             };
             self.outlet.announce(topic, place, whose, shown, body).await;

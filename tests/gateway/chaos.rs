@@ -35,16 +35,42 @@ impl Dice {
 struct View {
     messages: Vec<String>,
     offsets: Vec<u64>,
+    /// Threads, in the order in which they were begun.
+    threads: Vec<String>,
+    /// Where each thread's events stand that this client has opened.
+    places: BTreeMap<String, u64>,
+    /// The messages of threads.
+    asides: Vec<(String, String)>,
 }
 
 impl View {
     fn note(&mut self, events: &[Value]) {
         for event in events {
-            if event["event"] == "new_message" {
-                self.messages.push(event["message"]["id"].as_str().unwrap().to_owned());
+            let text = |value: &Value| value.as_str().map(str::to_owned);
+            let id = || text(&event["message"]["id"]).unwrap();
+            let within = text(&event["threadId"]).or_else(|| text(&event["message"]["threadId"]));
+            let offset = event["offset"].as_u64().filter(|_| event["event"] != "message_ack");
+            match (event["event"].as_str(), within) {
+                (Some("thread_state"), _) => {
+                    let thread = text(&event["thread"]["id"]).unwrap();
+                    self.places.insert(thread, offset.unwrap());
+                    continue;
+                }
+                (Some("thread_created"), _) if offset.is_some() => {
+                    self.threads.push(text(&event["thread"]["id"]).unwrap());
+                }
+                (Some("new_message"), None) => self.messages.push(id()),
+                (Some("new_message"), Some(thread)) => self.asides.push((thread, id())),
+                _ => {}
             }
-            if let Some(offset) = event["offset"].as_u64().filter(|_| event["event"] != "message_ack") {
-                self.offsets.push(offset);
+            let within = text(&event["threadId"]).or_else(|| text(&event["message"]["threadId"]));
+            match (within, offset) {
+                (Some(thread), Some(offset)) => {
+                    let last = self.places.insert(thread, offset).expect("only threads that were opened are heard");
+                    assert_eq!(offset, last + 1, "a gap or a repeat in a thread");
+                }
+                (None, Some(offset)) => self.offsets.push(offset),
+                _ => {}
             }
         }
     }
@@ -53,10 +79,12 @@ impl View {
 /// A frame as a client might send it. About a third of them is refused.
 fn frame(dice: &mut Dice, view: &View, number: u64) -> String {
     let stranger = Uuid::new_v4().to_string();
-    let target = dice.pick(&view.messages).unwrap_or(&stranger).clone();
+    let aside = dice.pick(&view.asides).filter(|_| dice.roll(4) == 0).map(|(_, id)| id);
+    let target = aside.or_else(|| dice.pick(&view.messages)).unwrap_or(&stranger).clone();
+    let thread = dice.pick(&view.threads[..view.threads.len().min(8)]).unwrap_or(&stranger).clone();
     let emoji = ["👍", "❤️", "🦀", "not an emoji at all"][usize::try_from(dice.roll(4)).unwrap()];
     let text = format!("message {number}");
-    let frame = match dice.roll(22) {
+    let frame = match dice.roll(32) {
         0..=5 => {
             json!({"type": "send_message", "content": text, "client_id": format!("{}-{number}", dice.roll(1 << 30))})
         }
@@ -72,6 +100,13 @@ fn frame(dice: &mut Dice, view: &View, number: u64) -> String {
         17 => json!({"type": "send_message", "content": "x".repeat(4001)}),
         18 => json!({"type": "typing", "is_typing": "maybe"}),
         19 => json!({"type": format!("invented_{}", dice.roll(9))}),
+        21 => json!({"type": "create_thread", "parent_message_id": target}),
+        22 => json!({"type": "create_thread", "title": text}),
+        23..=24 => json!({"type": "open_thread", "thread_id": thread}),
+        25 => json!({"type": "close_thread", "thread_id": thread}),
+        26..=28 => json!({"type": "send_message", "content": text, "thread_id": thread}),
+        29 => json!({"type": "lock_thread", "thread_id": thread}),
+        30 => json!({"type": "unlock_thread", "thread_id": thread}),
         20 => return "{\"type\": \"send_mess".to_owned(),
         _ => json!([number]),
     };
@@ -91,6 +126,31 @@ async fn live(gateway: &TestGateway, room: &TestRoom, user: &TestUser, mut dice:
         }
     }
     (client, view)
+}
+
+/// Threads agree with their messages, and what clients have seen of them with both.
+async fn check_threads(stack: &Stack, rows: &[(Uuid, Option<Uuid>)], views: impl Iterator<Item = &View>) {
+    let wrong: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM community_thread t
+          WHERE (t.message_count, t.last_message_at) IS DISTINCT FROM
+                (SELECT (count(*)::int, max(m.created_at)) FROM community_message m WHERE m.thread_id = t.id)
+             OR EXISTS (SELECT FROM community_thread o WHERE o.parent_message_id = t.parent_message_id AND o.id <> t.id)",
+    )
+    .fetch_one(stack.db())
+    .await
+    .unwrap();
+    assert_eq!(wrong, 0, "counters of threads, and one thread for each message");
+    let aside: Vec<_> = rows.iter().filter_map(|(id, thread)| Some((thread.as_ref()?, id))).collect();
+    assert!(aside.len() > 200, "only {} messages in threads", aside.len());
+    let place: BTreeMap<(String, String), usize> =
+        aside.iter().enumerate().map(|(at, (thread, id))| ((thread.to_string(), id.to_string()), at)).collect();
+    for view in views {
+        let mut last: BTreeMap<&str, usize> = BTreeMap::new();
+        for message in &view.asides {
+            let at = place[message];
+            assert!(last.insert(&message.0, at).is_none_or(|last| last < at), "another order in a thread");
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own variable")]
@@ -146,13 +206,11 @@ async fn ten_thousand_random_frames_leave_everything_in_agreement() {
         client.wait_for("pong").await; // nobody was disconnected
     }
 
-    let rows: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM community_message WHERE room_id = $1 ORDER BY created_at")
-        .bind(room.id)
-        .fetch_all(stack.db())
-        .await
-        .unwrap();
+    let stored = "SELECT id, thread_id FROM community_message WHERE room_id = $1 ORDER BY created_at";
+    let rows: Vec<(Uuid, Option<Uuid>)> = sqlx::query_as(stored).bind(room.id).fetch_all(stack.db()).await.unwrap();
     assert!(rows.len() > 2_000, "only {} messages", rows.len());
-    let order: Vec<String> = rows.iter().map(Uuid::to_string).collect();
+    let order: Vec<String> = rows.iter().filter(|row| row.1.is_none()).map(|row| row.0.to_string()).collect();
+    check_threads(&stack, &rows, done.iter().map(|(_, view)| view)).await;
     for (_, view) in &done {
         let first = order.iter().position(|id| *id == view.messages[0]).unwrap();
         let expected = &order[first..];

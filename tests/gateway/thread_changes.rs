@@ -64,6 +64,8 @@ async fn changes_of_a_threads_message_are_told_to_those_who_have_opened_it_and_t
         }
         let told = scene.ada.wait_for(event).await;
         assert_eq!(told["offset"], 2 + at, "the thread's own order: {told}");
+        let named = told.get("threadId").unwrap_or(&told["message"]["threadId"]);
+        assert_eq!(*named, scene.thread.to_string());
         assert_eq!(told, scene.grace.wait_for(event).await);
     }
     // Who has not opened it gets the room's events without a gap, and nothing of the thread's.
