@@ -52,6 +52,9 @@ struct Arguments {
     /// Where to write what came out: NAME.json and NAME.html.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Where to write what clients saw of each room, and which messages were acknowledged, as JSON: `compare` reads it.
+    #[arg(long)]
+    seen: Option<PathBuf>,
     /// Fewer or more clients than the scenario says.
     #[arg(long)]
     clients: Option<usize>,
@@ -92,7 +95,16 @@ async fn run(arguments: Arguments) -> Result<bool, String> {
             let tokens = tokens::Tokens::connect(&arguments.cache, &arguments.cache_prefix, &arguments.cache_version);
             let tokens = tokens.await.map_err(|error| format!("the cache: {error}"))?;
             let pace = scenario.connect_per_second / processes as f64;
-            worker::run(scenario, arguments.gateways, tokens, arguments.first_user, rooms, pace).await;
+            worker::run(
+                scenario,
+                arguments.gateways,
+                tokens,
+                arguments.first_user,
+                rooms,
+                pace,
+                arguments.seen.is_some(),
+            )
+            .await;
             Ok(true)
         }
         None => lead(arguments, scenario, processes).await,
@@ -150,13 +162,14 @@ async fn lead(arguments: Arguments, scenario: Scenario, processes: usize) -> Res
         let _ = worker.child.wait().await;
     }
     let done: Option<Vec<Done>> = done.into_iter().collect();
-    let report = Report::new(
-        scenario,
-        arguments.gateways.len(),
-        began,
-        seconds,
-        &done.ok_or("a worker ended without a result")?,
-    );
+    let done = done.ok_or("a worker ended without a result")?;
+    if let Some(path) = &arguments.seen {
+        let seen: Vec<_> = done.iter().flat_map(|done| &done.seen).collect();
+        let acknowledged: Vec<_> = done.iter().flat_map(|done| &done.acknowledged).collect();
+        let text = serde_json::json!({"seen": seen, "acknowledged": acknowledged}).to_string();
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let report = Report::new(scenario, arguments.gateways.len(), began, seconds, &done);
     println!("{report}");
     if let Some(out) = arguments.out {
         let write = |extension: &str, text: String| {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::view::Sum;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The counters of one worker.
@@ -80,6 +82,8 @@ pub struct Tally {
     pub replay: Mutex<Histogram<u64>>,
     /// How connections ended, and how attempts failed.
     pub endings: Mutex<BTreeMap<String, u64>>,
+    /// The ids of acknowledged messages, when they are wanted.
+    pub acknowledged: Option<Mutex<Vec<String>>>,
 }
 
 fn histogram() -> Histogram<u64> {
@@ -97,6 +101,7 @@ impl Default for Tally {
             entering: Mutex::new(histogram()),
             replay: Mutex::new(histogram()),
             endings: Mutex::default(),
+            acknowledged: None,
         }
     }
 }
@@ -108,6 +113,12 @@ impl Tally {
 
     pub fn note(histogram: &Mutex<Histogram<u64>>, micros: u64) {
         let _ = histogram.lock().expect("no holder panics").record(micros.max(1));
+    }
+
+    pub fn acked(&self, id: &str) {
+        if let Some(ids) = &self.acknowledged {
+            ids.lock().expect("no holder panics").push(id.to_owned());
+        }
     }
 
     pub fn ended(&self, how: impl Into<String>) {
@@ -167,6 +178,18 @@ pub struct Done {
     pub missing_at_end: u64,
     /// Clients that were not connected at the end.
     pub away_at_end: u64,
+    /// What clients saw of each room: those who saw the same count together.
+    pub seen: Vec<Seen>,
+    /// Ids of acknowledged messages, when they are wanted.
+    pub acknowledged: Vec<String>,
+}
+
+/// What some clients of one room saw.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Seen {
+    pub room: String,
+    pub clients: u64,
+    pub messages: Sum,
 }
 
 /// A line from a worker to its parent.

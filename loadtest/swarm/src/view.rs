@@ -1,9 +1,31 @@
 //! What one client has seen of its room, and whether that is right: every offset once, in order, without a hole.
+//!
+//! Beside the offsets it adds up the messages themselves, so that a run can be compared with the rows in Postgres.
+
+use std::collections::VecDeque;
 
 use memchr::memmem;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::tally::Tally;
+
+/// How many messages are remembered: a state shows fifty.
+const REMEMBERED: usize = 100;
+
+/// Messages added up, whatever their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+pub struct Sum {
+    pub count: u64,
+    /// The last eight bytes of all ids, by exclusive or.
+    pub xor: u64,
+}
+
+impl Sum {
+    fn add(&mut self, id: u64) {
+        (self.count, self.xor) = (self.count + 1, self.xor ^ id);
+    }
+}
 
 /// Where a client stands.
 #[derive(Debug, Default)]
@@ -18,6 +40,10 @@ pub struct View {
     pub begun: bool,
     /// The newest resume ticket.
     pub ticket: Option<String>,
+    /// All messages that were seen, wherever: live, in a replay, in a state after a return.
+    pub sum: Sum,
+    /// The newest of them.
+    recent: VecDeque<u64>,
 }
 
 /// What an event means for the connection.
@@ -46,6 +72,9 @@ impl View {
             }
             b"message_ack" => {
                 tally.add(&counters.acked, 1);
+                if let Some(id) = text_after(event, b"\"messageId\":\"") {
+                    tally.acked(id);
+                }
                 return Meaning::Other;
             }
             b"error" => {
@@ -62,6 +91,9 @@ impl View {
                     Tally::note(&tally.latency, micros);
                     Tally::note(&tally.recent, micros);
                 }
+                if let Some(id) = text_after(event, b"\"message\":{\"id\":\"").and_then(id_of) {
+                    self.add(id);
+                }
                 return self.live(event, tally);
             }
             _ => return self.live(event, tally),
@@ -75,6 +107,18 @@ impl View {
             self.seen(offset, tally);
         }
         Meaning::Other
+    }
+
+    /// Adds a message, unless it is one of the newest already.
+    fn add(&mut self, id: u64) {
+        if self.recent.contains(&id) {
+            return;
+        }
+        self.sum.add(id);
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(id);
     }
 
     fn seen(&mut self, offset: u64, tally: &Tally) {
@@ -92,6 +136,11 @@ impl View {
     fn state(&mut self, event: &[u8], tally: &Tally) {
         let Ok(state) = serde_json::from_slice::<Value>(event) else { return };
         let (epoch, offset) = (state["epoch"].as_str().map(str::to_owned), state["offset"].as_u64().unwrap_or(0));
+        if self.begun {
+            // The first state shows what was said before the run.
+            let shown = state["messages"].as_array().map_or(&[][..], Vec::as_slice);
+            shown.iter().filter_map(|message| message["id"].as_str().and_then(id_of)).for_each(|id| self.add(id));
+        }
         if self.begun && self.epoch == epoch {
             tally.add(&tally.counters.restated, 1);
             let missed = offset.saturating_sub(self.last);
@@ -118,8 +167,15 @@ impl View {
             return Meaning::Other; // a state follows
         }
         let events = resumed["events"].as_array().map_or(&[][..], Vec::as_slice);
-        for offset in events.iter().filter_map(|event| event["offset"].as_u64()) {
-            self.seen(offset, tally);
+        for event in events {
+            if let Some(id) = event["message"]["id"].as_str().and_then(id_of)
+                && event["event"] == "new_message"
+            {
+                self.add(id);
+            }
+            if let Some(offset) = event["offset"].as_u64() {
+                self.seen(offset, tally);
+            }
         }
         tally.add(&tally.counters.resumed, 1);
         tally.add(&tally.counters.replayed, events.len() as u64);
@@ -137,6 +193,17 @@ fn name(event: &[u8]) -> &[u8] {
     let rest = event[at + 8..].trim_ascii_start();
     let Some(rest) = rest.strip_prefix(b"\"") else { return b"" };
     memchr::memchr(b'"', rest).map_or(b"", |end| &rest[..end])
+}
+
+fn text_after<'a>(event: &'a [u8], what: &[u8]) -> Option<&'a str> {
+    let rest = &event[memmem::find(event, what)? + what.len()..];
+    std::str::from_utf8(&rest[..memchr::memchr(b'"', rest)?]).ok()
+}
+
+/// The last eight bytes of a UUID.
+fn id_of(uuid: &str) -> Option<u64> {
+    let digits: String = uuid.chars().filter(|digit| *digit != '-').collect();
+    (digits.len() == 32).then(|| u64::from_str_radix(&digits[16..], 16).ok())?
 }
 
 fn number_after(event: &[u8], what: &[u8]) -> Option<u64> {
@@ -171,6 +238,19 @@ mod tests {
             r#"{"event":"message_deleted","offset":12}"#,
         ]);
         assert_eq!((view.last, counts.deliveries, counts.missed, counts.repeated), (12, 2, 0, 0));
+    }
+
+    #[test]
+    fn a_message_is_added_once_wherever_it_is_seen() {
+        let message = |id: &str, offset| {
+            format!(r#"{{"event":"new_message","message":{{"id":"{id}","content":"x"}},"offset":{offset}}}"#)
+        };
+        let [one, two] = ["00000000-0000-7000-8000-000000000001", "00000000-0000-7000-8000-000000000002"];
+        let again = format!(
+            r#"{{"event":"room_state","messages":[{{"id":"{one}"}},{{"id":"{two}"}}],"epoch":"7","offset":12}}"#
+        );
+        let (view, _) = after(&[STATE, &message(one, 11), &again]);
+        assert_eq!(view.sum, Sum { count: 2, xor: 0x8000_0000_0000_0001 ^ 0x8000_0000_0000_0002 });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One process of the swarm: some whole rooms, all their clients, and those who talk in them.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client;
 use crate::frames;
 use crate::scenario::Scenario;
-use crate::tally::{Done, Line, Spread, Tally, Tick};
+use crate::tally::{Done, Line, Seen, Spread, Tally, Tick};
 use crate::tokens::Tokens;
 use crate::view::View;
 
@@ -99,12 +100,13 @@ pub async fn run(
     first_user: u64,
     rooms: std::ops::Range<usize>,
     connect_per_second: f64,
+    with_ids: bool,
 ) {
     let clients = (rooms.end * scenario.room_size).min(scenario.clients) - rooms.start * scenario.room_size;
     let world = Arc::new(World {
         gateways,
         tokens,
-        tally: Tally::default(),
+        tally: Tally { acknowledged: with_ids.then(Mutex::default), ..Tally::default() },
         streams: (0..clients).map(|_| Mutex::default()).collect(),
         views: Mutex::new((0..clients).map(|_| None).collect()),
         started: CancellationToken::new(),
@@ -172,6 +174,7 @@ async fn settle(world: &World) {
 fn done(world: &World) -> Done {
     let views = world.views.lock().expect("no holder panics");
     let (mut expected, mut missing_at_end, mut away_at_end) = (0, 0, 0);
+    let mut seen = HashMap::new();
     for (room, views) in views.chunks(world.scenario.room_size).enumerate() {
         let newest = views.iter().flatten().map(|view| view.last).max().unwrap_or(0);
         for (place, view) in views.iter().enumerate() {
@@ -183,6 +186,7 @@ fn done(world: &World) -> Done {
                 away_at_end += 1;
                 continue;
             };
+            *seen.entry((room, view.sum)).or_insert(0) += 1;
             expected += newest.saturating_sub(view.first);
             missing_at_end += newest - view.last;
         }
@@ -197,6 +201,14 @@ fn done(world: &World) -> Done {
         expected,
         missing_at_end,
         away_at_end,
+        seen: seen
+            .into_iter()
+            .map(|((room, messages), clients)| Seen { room: room_id(world.first_room + room), clients, messages })
+            .collect(),
+        acknowledged: tally
+            .acknowledged
+            .as_ref()
+            .map_or_else(Vec::new, |ids| ids.lock().expect("no holder panics").clone()),
     }
 }
 
