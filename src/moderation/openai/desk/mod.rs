@@ -6,6 +6,8 @@
 mod batch;
 mod learn;
 mod seat;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

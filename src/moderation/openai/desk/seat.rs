@@ -11,9 +11,9 @@ use crate::moderation::openai::cache::TextKey;
 /// Somebody who waits for an answer. Dropping it is going away.
 pub struct Seat {
     desk: Arc<Desk>,
-    key: TextKey,
-    answer: Option<watch::Receiver<Option<Answer>>>,
-    late: bool,
+    pub(super) key: TextKey,
+    pub(super) answer: Option<watch::Receiver<Option<Answer>>>,
+    pub(super) late: bool,
 }
 
 impl Seat {
