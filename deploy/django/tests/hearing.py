@@ -21,8 +21,11 @@ class Hearing:
         while True:
             message = self._pubsub.get_message(timeout=GUARD)
             assert message is not None, "nothing was published"
-            if message["data"][:1] == b"{":
-                return message["channel"].decode(), json.loads(message["data"])
+            if message["data"][:1] != b"{":
+                continue
+            payload = json.loads(message["data"])
+            if (payload.get("event"), payload.get("action")) != ("moderation", "removed"):  # a gateway's to an author
+                return message["channel"].decode(), payload
 
     def all(self) -> list[tuple[str, dict]]:
         """Everything until now: a word of ours marks the end."""
