@@ -208,6 +208,20 @@ pub fn sockets(user: UserId) -> String {
     format!("community:sockets:{user}")
 }
 
+/// Present when a resume ticket was used. Ours; lives as long as the ticket would.
+#[must_use]
+pub fn resume_used(user: UserId, ticket: impl Display) -> String {
+    let user = tagged(user);
+    format!("community:resume:{user}:{ticket}")
+}
+
+/// HASH `generation`, `version`: which of a user's resume tickets were revoked. Ours; outlives them.
+#[must_use]
+pub fn resume_ended(user: UserId) -> String {
+    let user = tagged(user);
+    format!("community:resume:{user}")
+}
+
 /// Key and channel with which `check` tries out writing and pub/sub. Ours; the key lives one millisecond.
 #[must_use]
 pub fn check(id: impl Display) -> String {

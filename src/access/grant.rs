@@ -13,6 +13,9 @@ use crate::wire::Code;
 
 /// How long a grant is believed without asking again.
 const LIFE: Duration = Duration::from_secs(5);
+/// How much longer for who returns: rights of those who are in are looked up every 15 seconds, and those of who returned
+/// within a second.
+const RETURNING: Duration = Duration::from_secs(25);
 /// How many grants are remembered.
 const REMEMBERED: usize = 65_536;
 
@@ -133,6 +136,24 @@ impl Grants {
         }
     }
 
+    /// What a user may do who was here a moment ago: remembered for longer, because it is looked up again right after.
+    ///
+    /// # Errors
+    /// Why the user may do nothing, or that it cannot be told.
+    pub async fn of_returning(&self, venue: Venue, user: UserId) -> Result<Arc<Grant>, Denied> {
+        match self.remembered.get(&(venue, user)) {
+            Some(remembered) if remembered.until + RETURNING > Instant::now() => Ok(Arc::clone(&remembered.grant)),
+            _ => self.look_up(venue, user).await,
+        }
+    }
+
+    /// Takes what was looked up and judged elsewhere, and is true now.
+    pub fn remember(&self, venue: Venue, user: UserId, grant: Grant) -> Arc<Grant> {
+        let (grant, until) = (Arc::new(grant), Instant::now() + LIFE);
+        self.remembered.insert((venue, user), Arc::new(Remembered { grant: Arc::clone(&grant), until }));
+        grant
+    }
+
     /// What a user may do, looked up now.
     ///
     /// # Errors
@@ -140,11 +161,7 @@ impl Grants {
     pub async fn look_up(&self, venue: Venue, user: UserId) -> Result<Arc<Grant>, Denied> {
         let admission = self.store.admission(venue, user).await?;
         match Grant::judge(admission, Micros::now()) {
-            Ok(grant) => {
-                let (grant, until) = (Arc::new(grant), Instant::now() + LIFE);
-                self.remembered.insert((venue, user), Arc::new(Remembered { grant: Arc::clone(&grant), until }));
-                Ok(grant)
-            }
+            Ok(grant) => Ok(self.remember(venue, user, grant)),
             Err(denied) => {
                 self.remembered.remove(&(venue, user));
                 Err(denied)

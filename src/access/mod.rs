@@ -10,6 +10,7 @@ pub mod grant;
 pub mod nonce;
 pub mod once;
 pub mod quota;
+pub mod returns;
 
 use std::sync::Arc;
 use std::time::Duration;

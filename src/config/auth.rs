@@ -1,9 +1,11 @@
 //! Who may connect: Django's key, the cookie, the origins and the proxies that are believed.
 
+use std::time::Duration;
+
 use url::Url;
 
 use super::network::Network;
-use super::parse;
+use super::parse::{self, seconds};
 use super::secret::Secret;
 use super::variable::{Reader, Variable};
 
@@ -23,13 +25,21 @@ const PROXIES: Variable = Variable::new(
 )
 .example("10.0.0.0/8,fd00::/8");
 
-pub(super) const VARIABLES: &[Variable] = &[SECRET_KEY, JWT_COOKIE, ORIGINS, PROXIES];
+const RESUME: Variable = Variable::new(
+    "GATEWAY_RESUME_SECONDS",
+    "300",
+    "how long the ticket is good that a client comes back with without asking Django; 0 gives none",
+);
+
+pub(super) const VARIABLES: &[Variable] = &[SECRET_KEY, RESUME, JWT_COOKIE, ORIGINS, PROXIES];
 
 /// What decides who is let in.
 #[derive(Clone, Debug)]
 pub struct Auth {
     /// Django's `SECRET_KEY`, which signs the JWTs.
     pub secret_key: Secret,
+    /// How long a resume ticket is good; zero when none are given.
+    pub resume: Duration,
     /// The cookie that carries the JWT.
     pub jwt_cookie: String,
     /// Origins of browsers that are let in, compared as they are.
@@ -41,11 +51,13 @@ pub struct Auth {
 impl Auth {
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let secret_key = reader.take(&SECRET_KEY, |text| Ok(Secret::new(text)));
+        let resume = reader.take(&RESUME, seconds(0.0..=3_600.0));
         let jwt_cookie = reader.take(&JWT_COOKIE, cookie);
         let allowed_origins = reader.take(&ORIGINS, |text| parse::list(text, origin));
         let trusted_proxies = reader.take(&PROXIES, |text| parse::list(text, str::parse));
         Some(Self {
             secret_key: secret_key?,
+            resume: resume?,
             jwt_cookie: jwt_cookie?,
             allowed_origins: allowed_origins?,
             trusted_proxies: trusted_proxies?,

@@ -155,6 +155,7 @@ impl Gateway {
         lifecycle.spawn_service("heartbeat", async move { heartbeat.run(beating.aborted()).await });
         lifecycle.spawn_service("control", session::obey(Arc::clone(sessions), self.orders, lifecycle.clone()));
         lifecycle.spawn_vital("warden", session::watch(Arc::clone(sessions), lifecycle.clone()));
+        lifecycle.spawn_vital("tickets", session::renew(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_service("pulse", session::beat(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_vital("census", session::census(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_vital("compare", session::compare(Arc::clone(sessions), lifecycle.clone()));

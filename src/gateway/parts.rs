@@ -8,6 +8,7 @@ use crate::access::admission::{self, Admission};
 use crate::access::bucket::Rate;
 use crate::access::once::Once;
 use crate::access::quota::{Quota, Window};
+use crate::access::returns::Returns;
 use crate::access::{Access, AttachmentRules, Grants, Nonces};
 use crate::bus::{Bus, ChannelLayer, Door, Envelope, Kind, channels};
 use crate::command::{BusOutlet, Commands, Directory, Entrance};
@@ -15,11 +16,11 @@ use crate::config::{Config, LayerKind};
 use crate::domain::{Topic, Venue};
 use crate::http::{Arrival, PublicSettings, SocketPath};
 use crate::hub::Hub;
-use crate::identity::{DjangoCache, Login, Verifier};
+use crate::identity::{DjangoCache, Login, Sealer, Verifier};
 use crate::keyspace;
 use crate::lifecycle::Lifecycle;
 use crate::presence::{Presence, Timing, Typing};
-use crate::session::{Sessions, Visitor};
+use crate::session::{Sessions, Tickets, Visitor};
 use crate::socket::{Heartbeat, Limits as SocketLimits, Shared};
 use crate::store::{Settings, Store, Writer};
 use crate::telemetry::Metrics;
@@ -137,6 +138,12 @@ pub(super) fn sessions(
     let nonces = Nonces::new(bus.connection(), Arc::clone(metrics));
     Sessions {
         login: Login::new(cache.clone(), Verifier::new(config.auth.secret_key.expose())),
+        tickets: Tickets {
+            sealer: Sealer::new(config.auth.secret_key.expose()),
+            returns: Returns::new(bus.connection(), config.auth.resume, Arc::clone(metrics)),
+            life: config.auth.resume,
+            returned: parking_lot::Mutex::default(),
+        },
         admission,
         access: Access {
             store: store.clone(),

@@ -11,6 +11,7 @@ use crate::identity::Credentials;
 pub(super) fn read(query: Option<&str>, headers: &HeaderMap, cookie: &str) -> Credentials {
     let query = query.unwrap_or_default();
     Credentials {
+        resume_token: parameter(query, "resume_token"),
         connection_token: parameter(query, "connection_token"),
         cookie_jwt: cookie_value(headers, cookie),
         query_jwt: parameter(query, "token"),

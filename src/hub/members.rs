@@ -22,6 +22,8 @@ pub struct Member {
     pub also: super::Topics,
     /// The session version the login was checked against; `None` when there was none.
     pub session_version: Option<i64>,
+    /// The generation of its resume tickets; `None` when it gets none.
+    pub generation: Option<u64>,
     pub outbox: Arc<Outbox>,
     /// What it watches, if it is a presence socket.
     pub watcher: Option<Arc<Watcher>>,

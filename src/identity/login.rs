@@ -10,6 +10,8 @@ use crate::domain::{Micros, UserId};
 /// What a client shows of itself. An empty string counts as absent, as it does for Django.
 #[derive(Clone, Default)]
 pub struct Credentials {
+    /// `?resume_token=`, which goes before all others and is the session's affair.
+    pub resume_token: Option<String>,
     /// `?connection_token=`
     pub connection_token: Option<String>,
     /// The JWT in the HTTP-only cookie.
@@ -22,6 +24,7 @@ pub struct Credentials {
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
+            .field("resume_token", &self.resume_token.is_some())
             .field("connection_token", &self.connection_token.is_some())
             .field("cookie_jwt", &self.cookie_jwt.is_some())
             .field("query_jwt", &self.query_jwt.is_some())
@@ -35,6 +38,7 @@ pub enum Credential {
     Token,
     Cookie,
     Query,
+    Ticket,
 }
 
 impl Credential {
@@ -45,6 +49,7 @@ impl Credential {
             Self::Token => "token",
             Self::Cookie => "cookie",
             Self::Query => "query",
+            Self::Ticket => "ticket",
         }
     }
 }

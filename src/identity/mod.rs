@@ -9,9 +9,11 @@ pub mod check;
 pub mod jwt;
 mod login;
 pub mod pickle;
+pub mod ticket;
 pub mod token;
 
 pub use cache::{CacheError, DjangoCache};
 pub use jwt::{JwtError, Verifier};
 pub use login::{Credential, Credentials, Identity, Login, LoginError};
+pub use ticket::{Sealer, Ticket, TicketError};
 pub use token::{ConnectionToken, TokenError};

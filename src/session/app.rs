@@ -83,6 +83,7 @@ impl Sessions {
                 topic,
                 also: Topics::default(),
                 session_version: guest.identity.session_version,
+                generation: guest.generation,
                 outbox: Arc::clone(outbox),
                 watcher: Some(watcher),
             },
@@ -109,6 +110,7 @@ impl Sessions {
         };
         let waiting = Frame::text(&event::unread(&some(overview.rooms), &some(overview.threads)));
         seat.go_live(Place { epoch: 0, offset: 0 }, &[waiting]);
+        self.tickets.give(&guest.identity, guest.generation, outbox);
         self.converse(&mut Party::App(&mut desk), socket, outbox, tally).await;
     }
 

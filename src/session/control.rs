@@ -44,11 +44,13 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
     match order {
         Control::Disconnect { user } => {
             sessions.access.grants().forget(None, Some(user));
+            sessions.tickets.returns.revoke(user, None).await; // first, or who is closed comes back with one
             end(members.of(user), Close::SESSION_ENDED);
         }
         Control::Logout { user, session_version } => {
             // A login that was bound to no version is older than any logout.
             let older = |member: &Member| member.session_version.is_none_or(|version| version < session_version);
+            sessions.tickets.returns.revoke(user, Some(session_version)).await;
             end(members.of(user).into_iter().filter(older), Close::SESSION_ENDED);
         }
         Control::Kick { room, user } => {

@@ -19,9 +19,14 @@ impl Sessions {
         credentials: Credentials,
         outbox: &Outbox,
     ) -> Result<Guest, Close> {
-        let identity = self.identify(credentials).await?;
-        self.note_activity(identity.user).await;
-        let admitted = match self.admission.admit(identity.user, connection, false).await {
+        let (identity, returning) = match credentials.resume_token.as_deref().filter(|token| !token.is_empty()) {
+            Some(token) => self.redeem(token).await.map(|(identity, generation)| (identity, Some(generation)))?,
+            None => (self.identify(credentials).await?, None),
+        };
+        if returning.is_none() {
+            self.note_activity(identity.user).await;
+        }
+        let admitted = match self.admission.admit(identity.user, connection, returning.is_some()).await {
             Ok(admitted) => admitted,
             Err(AdmissionError::Refused { reason, retry_after }) => return Err(too_many(reason, retry_after, outbox)),
             Err(error) => {
@@ -34,9 +39,17 @@ impl Sessions {
                 self.check_account(identity.user).await?;
                 None
             }
+            _ if returning.is_some() => {
+                let grant = self.access.grants().of_returning(venue, identity.user).await;
+                Some(grant.map_err(|denied| closes(&denied))?)
+            }
             _ => Some(self.access.grants().look_up(venue, identity.user).await.map_err(|denied| closes(&denied))?),
         };
-        Ok(Guest { identity, grant, _admitted: admitted })
+        let generation = match returning {
+            Some(generation) => Some(generation),
+            None => self.tickets.generation(identity.user).await,
+        };
+        Ok(Guest { identity, grant, returned: returning.is_some(), generation, _admitted: admitted })
     }
 
     /// No room, no rights: but an account in order.

@@ -14,6 +14,7 @@ mod login;
 mod pulse;
 mod resume;
 mod threads;
+mod ticket;
 mod warden;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use census::census;
 pub use control::obey;
 pub use drain::drain;
 pub use pulse::{beat, compare};
+pub use ticket::{Tickets, renew};
 pub use warden::watch;
 
 use converse::Party;
@@ -50,6 +52,7 @@ const ENTER_DEADLINE: Duration = Duration::from_secs(10);
 /// What all sessions of a gateway work with.
 pub struct Sessions {
     pub login: Login,
+    pub tickets: Tickets,
     pub admission: Admission,
     pub access: Access,
     pub entrance: Entrance,
@@ -81,6 +84,10 @@ struct Guest {
     identity: Identity,
     /// Set where the socket is one of a room or a conversation.
     grant: Option<Arc<Grant>>,
+    /// It came with a ticket, and its rights may be a few seconds old.
+    returned: bool,
+    /// Of its resume tickets; `None` when it gets none.
+    generation: Option<u64>,
     _admitted: Admitted,
 }
 
@@ -151,10 +158,14 @@ impl Sessions {
                 topic,
                 also: also.clone(),
                 session_version: guest.identity.session_version,
+                generation: guest.generation,
                 outbox: Arc::clone(outbox),
                 watcher: None,
             },
         );
+        if guest.returned {
+            self.tickets.returned.lock().push(user);
+        }
         if self.open.is_closed() {
             // The drain has begun and may not have seen this session.
             outbox.close(Close::GOING_AWAY);
@@ -176,6 +187,8 @@ impl Sessions {
                 return;
             }
         };
+        self.tickets.give(&guest.identity, guest.generation, outbox);
+
         let mut actor = Actor { connection, user, venue, topic, keyboard: Keyboard::default() };
         let mut threads = threads::OpenThreads::new(seat, outbox, also);
         self.converse(&mut Party::Room(&mut actor, &mut threads), socket, outbox, tally).await;

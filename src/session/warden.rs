@@ -86,6 +86,7 @@ pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
         for (member, admission) in batch.iter().zip(admissions) {
             match Grant::judge(admission, now) {
                 Ok(grant) => {
+                    let grant = sessions.access.grants().remember(member.venue, member.user, grant);
                     for topic in member.also.all().into_iter().chain([member.topic]) {
                         sessions.hub.hide(topic, member.connection, &grant.hidden);
                     }

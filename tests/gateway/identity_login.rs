@@ -114,7 +114,12 @@ async fn the_first_credential_that_is_given_decides_alone() {
     let good = |user| Some(jwt(user, None, 60));
     let bad = || Some("not.a.jwt".to_owned());
     let unknown_token = || Some("A".repeat(43));
-    let all = |connection_token, cookie_jwt, query_jwt| Credentials { connection_token, cookie_jwt, query_jwt };
+    let all = |connection_token, cookie_jwt, query_jwt| Credentials {
+        resume_token: None,
+        connection_token,
+        cookie_jwt,
+        query_jwt,
+    };
 
     let token = fresh_token(login.cache(), ADA).await;
     let found = login.identify(all(Some(token), bad(), bad()), NOW).await.unwrap();
@@ -236,6 +241,7 @@ async fn a_closed_cache_answers_no_more() {
 #[test]
 fn credentials_are_never_printed() {
     let credentials = Credentials {
+        resume_token: Some("secret-zero".to_owned()),
         connection_token: Some("secret-one".to_owned()),
         cookie_jwt: Some("secret-two".to_owned()),
         query_jwt: Some("secret-three".to_owned()),

@@ -55,6 +55,7 @@ mod protocol_table;
 mod quota_admission;
 mod quota_windows;
 mod resume_replay;
+mod resume_tickets;
 mod rights;
 mod rooms;
 mod schema;

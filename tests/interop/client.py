@@ -42,7 +42,9 @@ class Tab:
         try:
             async for text in self.socket:
                 async with self._news:
-                    self.events.append(json.loads(text))
+                    event = json.loads(text)
+                    if event["event"] != "session":  # comes beside everything else, and is not Django's
+                        self.events.append(event)
                     self._news.notify_all()
         except ConnectionClosed:
             pass

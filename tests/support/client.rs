@@ -87,7 +87,7 @@ impl Dial {
 
     pub(super) async fn connect_from(self, caller: Caller) -> TestClient {
         match self.handshake().await {
-            Ok(socket) => TestClient { socket, seen: Vec::new() },
+            Ok(socket) => TestClient { socket, seen: Vec::new(), session: None },
             Err(error) => panic!("{caller}: the upgrade was refused: {error:?}"),
         }
     }
@@ -144,6 +144,7 @@ impl Dial {
 pub struct TestClient {
     socket: WebSocketStream<TcpStream>,
     seen: Vec<String>,
+    session: Option<Value>,
 }
 
 impl TestClient {
@@ -295,6 +296,20 @@ impl TestClient {
         }
     }
 
+    /// The newest resume ticket, which every session is given after its first events.
+    #[track_caller]
+    pub fn ticket(&mut self) -> impl Future<Output = String> {
+        let caller = Location::caller();
+        async move {
+            while self.session.is_none() {
+                self.send_from(Message::text(json!({"type": "ping"}).to_string()), caller).await;
+                self.until("pong", |event| event["event"] == "pong", caller).await;
+            }
+            let ticket = self.session.as_ref().and_then(|session| session["resumeToken"].as_str());
+            ticket.expect("a ticket").to_owned()
+        }
+    }
+
     /// Every event so far, as text: what was skipped too.
     pub fn seen(&self) -> &[String] {
         &self.seen
@@ -319,7 +334,14 @@ impl TestClient {
     async fn next(&mut self, what: &str, caller: Caller) -> Value {
         loop {
             match self.frame(what, caller).await {
-                Ok(Message::Text(text)) => return serde_json::from_str(&text).expect("an event is JSON"),
+                Ok(Message::Text(text)) => {
+                    let event: Value = serde_json::from_str(&text).expect("an event is JSON");
+                    if event["event"] != "session" {
+                        return event;
+                    }
+                    // Comes beside everything else, at any time: kept, and not in the way of what a test expects.
+                    self.session = Some(event);
+                }
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
                 other => panic!("{caller}: waited for {what}, got {other:?}; {}", self.history()),
             }

@@ -1,0 +1,114 @@
+//! Tickets to come back with: given to whoever is in, renewed while it stays, taken from whoever returns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::{Sessions, warden};
+use crate::access::returns::{ReturnError, Returns};
+use crate::domain::{ConnectionId, UserId};
+use crate::hub::Member;
+use crate::identity::{Credential, Identity, Sealer, Ticket, TicketError};
+use crate::lifecycle::Lifecycle;
+use crate::socket::{Class, Frame, Outbox};
+use crate::wire::{Close, event};
+
+/// How often it is looked who returned, and whose ticket is to be renewed.
+const TICK: Duration = Duration::from_secs(1);
+/// The key under which a newer ticket takes the place of one that still waits to be sent.
+const NEWEST: u64 = 0;
+
+/// What giving and taking tickets needs.
+pub struct Tickets {
+    pub sealer: Sealer,
+    pub returns: Returns,
+    /// How long a ticket is good; zero when there are none.
+    pub life: Duration,
+    /// Who was let in on rights that are a few seconds old, to be looked up again.
+    pub returned: Mutex<Vec<UserId>>,
+}
+
+impl Tickets {
+    /// Sends a ticket to a client that is in. Without a generation there is none to be had.
+    pub(super) fn give(&self, identity: &Identity, generation: Option<u64>, outbox: &Outbox) {
+        let (Some(generation), false) = (generation, self.life.is_zero()) else { return };
+        let (id, expires) = (Uuid::new_v4(), self.returns.expiry());
+        let (user, session_version) = (identity.user, identity.session_version);
+        let ticket = self.sealer.seal(&Ticket { id, user, session_version, generation, expires });
+        let _ = outbox.push(&Frame::text(&event::session(&ticket, expires)), Class::Latest(NEWEST));
+    }
+
+    /// The generation of the tickets of somebody who logs in; `None` when there are none to be had.
+    pub(super) async fn generation(&self, user: UserId) -> Option<u64> {
+        if self.life.is_zero() {
+            return None;
+        }
+        self.returns.generation(user).await.ok() // without it, the next return costs a login
+    }
+}
+
+impl Sessions {
+    /// Takes a ticket. It is used up, whatever is wrong with the rest.
+    pub(super) async fn redeem(&self, text: &str) -> Result<(Identity, u64), Close> {
+        let result = self.check_ticket(text).await;
+        let outcome = result.as_ref().map_or_else(|reason| *reason, |_| "ok");
+        self.metrics.logins_total.with_label_values(&["ticket", outcome]).inc();
+        let ticket = result.map_err(|reason| {
+            tracing::info!(reason, "a resume ticket was refused");
+            if reason == "unavailable" { Close::TRY_LATER } else { Close::NOT_AUTHENTICATED }
+        })?;
+        let (user, session_version) = (ticket.user, ticket.session_version);
+        Ok((Identity { user, credential: Credential::Ticket, session_version }, ticket.generation))
+    }
+
+    async fn check_ticket(&self, text: &str) -> Result<Ticket, &'static str> {
+        if self.tickets.life.is_zero() {
+            return Err("off");
+        }
+        let ticket = self.tickets.sealer.open(text).map_err(|error| match error {
+            TicketError::Malformed => "malformed",
+            TicketError::Forged => "bad_signature",
+        })?;
+        let Ticket { id, user, session_version, generation, expires } = ticket;
+        let redeemed = self.tickets.returns.redeem(id, user, session_version, generation, expires).await;
+        redeemed.map(|()| ticket).map_err(|error| match error {
+            ReturnError::Expired => "expired",
+            ReturnError::Revoked => "revoked",
+            ReturnError::Replayed => "replayed",
+            ReturnError::Unavailable => "unavailable",
+        })
+    }
+}
+
+/// Renews tickets at half their life, spread over that time, and looks up the rights of those who returned, many with one
+/// query. Until the process stops.
+pub async fn renew(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
+    let ticks = (sessions.tickets.life / 2).as_secs().max(1);
+    let mut due: Vec<(UserId, ConnectionId)> = Vec::new();
+    let mut each = 0;
+    loop {
+        tokio::select! {
+            () = lifecycle.stopping() => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let returned = std::mem::take(&mut *sessions.tickets.returned.lock());
+        if !returned.is_empty() {
+            let members = returned.into_iter().flat_map(|user| sessions.hub.members().of(user)).collect();
+            warden::check(&sessions, members).await;
+        }
+        if due.is_empty() {
+            // Only who they are: a list of members would keep their sockets.
+            due = sessions.hub.members().all().iter().map(|member| (member.user, member.connection)).collect();
+            each = due.len().div_ceil(usize::try_from(ticks).unwrap_or(1)).max(1);
+        }
+        for (user, connection) in due.drain(due.len().saturating_sub(each)..) {
+            let found = sessions.hub.members().of(user).into_iter().find(|member| member.connection == connection);
+            if let Some(Member { outbox, session_version, generation, .. }) = found {
+                let identity = Identity { user, credential: Credential::Ticket, session_version };
+                sessions.tickets.give(&identity, generation, &outbox);
+            }
+        }
+    }
+}
