@@ -158,6 +158,12 @@ pub fn nonce(user: UserId, client_id: &str) -> String {
 /// How long a `client_id` means the same message.
 pub const NONCE_SECONDS: u64 = 600;
 
+/// ZSET of the times of a user's messages of one text. Ours; lives one minute.
+#[must_use]
+pub fn alike(user: UserId, fingerprint: u64) -> String {
+    format!("community:alike:{user}:{fingerprint:016x}")
+}
+
 /// HASH `what`, `owner`, `until`, `done`: what humans decided of a message last, and which instance tells of it. Ours;
 /// lives [`DECISION_SECONDS`].
 #[must_use]

@@ -6,6 +6,7 @@ mod delete;
 mod edit;
 mod enter;
 mod history;
+mod judge;
 mod mention;
 mod notice;
 mod outlet;
@@ -30,6 +31,7 @@ use crate::access::quota::Quota;
 use crate::access::{Grant, Nonces, Permit};
 use crate::bus::Log;
 use crate::domain::{ConnectionId, Micros, Topic, UserId, Venue};
+use crate::moderation::Moderator;
 use crate::presence::Typing;
 use crate::store::{Store, Writer};
 use crate::wire::{ClientCommand, Code, Refusal, event};
@@ -45,6 +47,7 @@ pub struct Commands {
     /// Bounds a user's reports.
     pub reports: Quota,
     pub once: Once,
+    pub moderator: Arc<Moderator>,
 }
 
 /// The session that a command comes from.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::judge::Judged;
 use super::{Actor, Commands, Echo, Replies};
 use crate::access::{Grant, Nonce, Sending};
 use crate::domain::{MessageId, Topic};
-use crate::store::{Draft, Rejection, Sent, Stored, WriteError};
+use crate::moderation::told;
+use crate::store::{Draft, Mark, Rejection, Sent, Stored, WriteError};
 use crate::wire::command::{Attachment, SendMessage};
-use crate::wire::event::{self, Place};
+use crate::wire::event::{self, Moderation, Place};
 use crate::wire::{Code, Refusal};
 
 /// When a client may try again what a dependency could not do.
@@ -23,38 +25,69 @@ impl Commands {
         message: SendMessage,
         sending: Option<Sending>,
     ) -> Result<Replies, Refusal> {
-        let client_id = message.client_id.clone().unwrap_or_default();
+        let client_id = message.client_id.clone();
         let nonce = match sending {
             Some(Sending::Acknowledged(ack)) => return Ok(vec![ack]),
             Some(Sending::Stored { nonce, sent }) => {
-                return Ok(vec![self.acknowledge_again(actor.topic, &nonce, &client_id, sent).await]);
+                let client_id = client_id.unwrap_or_default();
+                return Ok(vec![self.acknowledge_again(actor.topic, grant, &nonce, &client_id, sent).await]);
             }
             Some(Sending::Unsent(nonce)) => Some(nonce),
             None => None,
         };
-        let id = nonce.as_ref().map_or_else(MessageId::generate, |nonce| nonce.id);
-        let written = self.write(actor, grant, id, message).await;
-        let Some(nonce) = nonce else { return written.map(|_| Vec::new()).map_err(refusal) };
-        match written {
-            Ok(stored) => {
-                let place = Place { epoch: stored.epoch, offset: stored.offset };
-                let ack = event::message_ack(&client_id, id, stored.created_at, Some(place));
-                self.nonces.settle(&nonce, &ack).await;
-                Ok(vec![ack])
-            }
-            // A write before this one, of whose end nobody knew, has come through.
-            Err(WriteError::Rejected(Rejection::Duplicate)) => match self.store.sent_at(id, grant.person.id).await {
-                Ok(Some(sent)) => Ok(vec![self.acknowledge_again(actor.topic, &nonce, &client_id, sent).await]),
-                _ => {
-                    self.nonces.release(&nonce).await;
-                    Err(Refusal::after(Code::Unavailable, SOON))
-                }
-            },
-            Err(error) => {
-                self.nonces.release(&nonce).await;
-                Err(refusal(error))
-            }
+        let result = self.send_new(actor, grant, message, client_id.as_deref(), nonce.as_ref()).await;
+        if let (Err(_), Some(nonce)) = (&result, &nonce) {
+            self.nonces.release(nonce).await;
         }
+        result
+    }
+
+    /// Judges and writes a message. What it answers is bound to the nonce; without an answer the nonce is the caller's.
+    async fn send_new(
+        &self,
+        actor: &mut Actor,
+        grant: &Arc<Grant>,
+        message: SendMessage,
+        client_id: Option<&str>,
+        nonce: Option<&Nonce>,
+    ) -> Result<Replies, Refusal> {
+        let Judged { mark, told, alike } = self.judge_message(grant, &message.content).await?;
+        let id = nonce.map_or_else(MessageId::generate, |nonce| nonce.id);
+        let hidden = mark.as_ref().map(|mark| mark.hidden);
+        let stored = match (self.write(actor, grant, id, message, mark).await, nonce, client_id) {
+            (Ok(stored), ..) => stored,
+            // A write before this one, of whose end nobody knew, has come through.
+            (Err(WriteError::Rejected(Rejection::Duplicate)), Some(nonce), Some(client_id)) => {
+                self.forget(alike).await;
+                return match self.store.sent_at(id, grant.person.id).await {
+                    Ok(Some(sent)) => {
+                        Ok(vec![self.acknowledge_again(actor.topic, grant, nonce, client_id, sent).await])
+                    }
+                    _ => Err(Refusal::after(Code::Unavailable, SOON)),
+                };
+            }
+            (Err(error), ..) => {
+                self.forget(alike).await;
+                return Err(refusal(error));
+            }
+        };
+        let mut replies = Vec::new();
+        if hidden != Some(true)
+            && let Some(client_id) = client_id
+        {
+            let place = Place { epoch: stored.epoch, offset: stored.offset };
+            replies.push(event::message_ack(client_id, id, stored.created_at, Some(place)));
+        }
+        if let Some(hidden) = hidden {
+            let make = if hidden { Moderation::blocked } else { Moderation::flagged };
+            let moderation = make(grant.room.id, id, client_id, &told);
+            replies.push(moderation.encode());
+            self.tell_app(grant.person.id, &moderation).await;
+        }
+        if let (Some(nonce), Some(answer)) = (nonce, replies.first()) {
+            self.nonces.settle(nonce, answer).await;
+        }
+        Ok(replies)
     }
 
     async fn write(
@@ -63,13 +96,16 @@ impl Commands {
         grant: &Arc<Grant>,
         id: MessageId,
         message: SendMessage,
+        mark: Option<Mark>,
     ) -> Result<Stored, WriteError> {
         let mentions = self.mentions(grant, &message.content, &message.mentions).await.map_err(|error| {
             tracing::warn!(%error, "mentions could not be looked up");
             WriteError::Unavailable { retry_after: SOON }
         })?;
         let reply_to = self.answered(grant, message.reply_to).await?;
-        let thread = self.thread_for(actor, grant, message.thread, reply_to).await?;
+        // What nobody sees begins no thread.
+        let begins = mark.as_ref().is_none_or(|mark| !mark.hidden);
+        let thread = self.thread_for(actor, grant, message.thread, reply_to, begins).await?;
         let draft = Draft {
             id,
             room_id: grant.room.id,
@@ -84,6 +120,7 @@ impl Commands {
             mentions,
             reply_to,
             topic: thread.map_or(actor.topic, Topic::Thread),
+            mark,
         };
         let echo = Echo { grant: Arc::clone(grant), client_id: message.client_id };
         let stored = self.writer.send(draft, echo).await?;
@@ -103,10 +140,23 @@ impl Commands {
         Ok(reply_to.filter(|_| author.is_none_or(|author| !grant.hidden.hides(author))))
     }
 
-    /// The ack of a message that is stored, but whose first ack was lost with its connection or its instance. Where its
+    /// The answer for a message that is stored, but whose first ack was lost with its connection or its instance. Where its
     /// event stands is looked up in the log: its thread's, if it went into one, whatever the frame says; else `topic`'s.
-    async fn acknowledge_again(&self, topic: Topic, nonce: &Nonce, client_id: &str, sent: Sent) -> Vec<u8> {
-        let Sent { at: created_at, thread } = sent;
+    async fn acknowledge_again(
+        &self,
+        topic: Topic,
+        grant: &Grant,
+        nonce: &Nonce,
+        client_id: &str,
+        sent: Sent,
+    ) -> Vec<u8> {
+        let Sent { at: created_at, thread, blocked } = sent;
+        if let Some((source, reason)) = blocked {
+            let reason = told(source == Mark::AI, &reason);
+            let answer = Moderation::blocked(grant.room.id, nonce.id, Some(client_id), reason).encode();
+            self.nonces.settle(nonce, &answer).await;
+            return answer;
+        }
         let topic = thread.map_or(topic, Topic::Thread);
         let place = self.log.place_of(topic, nonce.id).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "the place of a message could not be looked up");

@@ -24,11 +24,16 @@ impl Commands {
         command: ThreadCommand,
     ) -> Result<Replies, Refusal> {
         match command {
-            ThreadCommand::Create { parent, title } => match self.begin_thread(actor, grant, parent, title).await? {
-                Threaded::AlreadySo(Some(thread)) => Ok(vec![event::thread_created(&thread, None)]),
-                Threaded::Done { .. } | Threaded::AlreadySo(None) => Ok(Vec::new()),
-                Threaded::Within(_) | Threaded::Unknown => Err(Refusal::new(Code::MessageNotFound)),
-            },
+            ThreadCommand::Create { parent, title } => {
+                if let Some(title) = &title {
+                    self.judge_title(grant, title).await?;
+                }
+                match self.begin_thread(actor, grant, parent, title).await? {
+                    Threaded::AlreadySo(Some(thread)) => Ok(vec![event::thread_created(&thread, None)]),
+                    Threaded::Done { .. } | Threaded::AlreadySo(None) => Ok(Vec::new()),
+                    Threaded::Within(_) | Threaded::Unknown => Err(Refusal::new(Code::MessageNotFound)),
+                }
+            }
             ThreadCommand::Lock { thread, locked } => self.lock_thread(actor, grant, thread, locked).await,
             // Which threads a socket has open is the session's affair: it holds the seats.
             ThreadCommand::Open(..) | ThreadCommand::Close(_) => Ok(Vec::new()),
@@ -74,13 +79,14 @@ impl Commands {
     }
 
     /// The thread that a message goes into: the one it names, or, in a room with `auto_thread`, the one of the message
-    /// that it answers, begun if there is none.
+    /// that it answers, begun if there is none and the message `begins` one.
     pub(super) async fn thread_for(
         &self,
         actor: &Actor,
         grant: &Arc<Grant>,
         named: Option<ThreadId>,
         reply_to: Option<MessageId>,
+        begins: bool,
     ) -> Result<Option<ThreadId>, WriteError> {
         let thread = match (named, reply_to) {
             (Some(_), _) if grant.dm.is_some() => return Err(WriteError::Rejected(Rejection::UnknownThread)),
@@ -88,6 +94,7 @@ impl Commands {
             (None, Some(parent)) if grant.room.auto_thread && grant.dm.is_none() => {
                 match self.store.thread_of(grant.room.id, parent).await.map_err(|error| unread(&error))? {
                     Some(thread) => Some(thread),
+                    None if !begins => None,
                     None => match self.begin_thread(actor, grant, Some(parent), None).await.map_err(|_| UNAVAILABLE)? {
                         Threaded::Done { thread, .. } | Threaded::AlreadySo(Some(thread)) => Some(thread.id),
                         Threaded::Within(thread) => Some(thread),

@@ -7,17 +7,7 @@ const BROKER: Variable =
         .fallback("CELERY_BROKER_URL")
         .url()
         .unused();
-const OPENAI_KEY: Variable =
-    Variable::new("OPENAI_API_KEY", "", "second layer of moderation; no key turns it off").secret().unused();
-const OPENAI_URL: Variable =
-    Variable::new("OPENAI_BASE_URL", "https://api.openai.com/v1", "where the second layer is asked").url().unused();
-const ON_FAILURE: Variable = Variable::new(
-    "GATEWAY_MODERATION_ON_FAILURE",
-    "flag",
-    "`allow`, `flag` (post and queue for a human) or `block`, when the second layer cannot answer",
-)
-.unused();
-pub(super) const VARIABLES: &[Variable] = &[BROKER, OPENAI_KEY, OPENAI_URL, ON_FAILURE];
+pub(super) const VARIABLES: &[Variable] = &[BROKER];
 
 /// What is said about such a variable, here and in the reference.
 pub(super) const NOT_USED: &str = "not used by this version";

@@ -11,6 +11,7 @@ mod later;
 mod limits;
 mod listen;
 mod log;
+mod moderation;
 mod network;
 mod parse;
 mod problem;
@@ -32,6 +33,7 @@ pub use deployment::Deployment;
 pub use limits::Limits;
 pub use listen::Listen;
 pub use log::{Log, LogFormat};
+pub use moderation::{ModerateDms, Moderation, OnFailure, Rule, RuleAction, Rules};
 pub use network::Network;
 pub use problem::{ConfigError, Invalid, Warning};
 pub use redis::{Cache, Redis};
@@ -69,6 +71,8 @@ pub struct Config {
     pub limits: Limits,
     /// Which files may be attached.
     pub attachments: Attachments,
+    /// What may be said.
+    pub moderation: Moderation,
     /// Pings.
     pub heartbeat: Heartbeat,
     /// Who is online.
@@ -106,6 +110,7 @@ impl Config {
         let auth = Auth::read(reader);
         let limits = Limits::read(reader);
         let attachments = Attachments::read(reader);
+        let moderation = Moderation::read(reader);
         let (heartbeat, presence, drain) = (Heartbeat::read(reader), Presence::read(reader), timing::drain(reader));
         let log = Log::read(reader);
         Some(Self {
@@ -118,6 +123,7 @@ impl Config {
             auth: auth?,
             limits: limits?,
             attachments: attachments?,
+            moderation: moderation?,
             heartbeat: heartbeat?,
             presence: presence?,
             drain: drain?,
@@ -184,6 +190,7 @@ fn declarations() -> impl Iterator<Item = &'static Variable> {
         auth::VARIABLES,
         limits::VARIABLES,
         attachments::VARIABLES,
+        moderation::VARIABLES,
         timing::VARIABLES,
         log::VARIABLES,
         later::VARIABLES,

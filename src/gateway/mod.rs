@@ -4,6 +4,7 @@
 //! handed over, so that nobody is announced as gone who comes back elsewhere → sessions told and closed, paced → sends in
 //! flight written and published → delivery stopped → connections to Postgres and Redis closed.
 
+mod moderation;
 mod parts;
 
 use std::net::SocketAddr;

@@ -6,6 +6,7 @@
 
 mod links;
 mod lists;
+mod moderator;
 pub mod normalise;
 pub mod openai;
 mod patterns;
@@ -18,6 +19,7 @@ mod views;
 mod words;
 
 pub use lists::{Domains, ListError, Lists, Severity, Word};
+pub use moderator::{Context, Judgement, Layer, Moderator, Policy, told};
 pub use patterns::{Patterns, Text};
 pub use policy::{Levels, Thresholds};
 pub use rules::{Action, Most, Repetition, Rules, Shouting};

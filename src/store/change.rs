@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::link::Link;
 use super::row::Columns;
 use super::sql::{Sql, change};
-use super::{Outlet, OutletError, Reserved, Store, StoreError, Subject, arguments};
+use super::{Mark, Outlet, OutletError, Reserved, Store, StoreError, Subject, arguments};
 use crate::domain::{Emoji, Hidden, Message, MessageId, RoomId, ThreadId, Topic, UserId};
 
 /// How long a change waits for its message's lock.
@@ -45,6 +45,8 @@ pub enum Change {
     Edit {
         content: String,
         mentions: String,
+        /// Set when a human is to look at it. An edit is not hidden: it is made or not.
+        mark: Option<Mark>,
     },
     /// It becomes a message of type `deleted`. Who moderates may do it to others' and leaves a record.
     Delete {
@@ -118,7 +120,13 @@ impl Change {
     fn arguments(&self, target: &Target<'_>) -> Result<PgArguments, StoreError> {
         let (room, message, user) = (target.room.0, target.message.0, target.user.0);
         match self {
-            Self::Edit { content, mentions } => arguments!(room, message, user, content.as_str(), mentions.as_str()),
+            Self::Edit { content, mentions, mark } => {
+                let (content, mentions) = (content.as_str(), mentions.as_str());
+                let queue_id = Mark::queue_id(mark.as_ref());
+                let (reason, scores) =
+                    mark.as_ref().map_or(("", "{}"), |mark| (mark.reason.as_str(), mark.scores.as_str()));
+                arguments!(room, message, user, content, mentions, queue_id, reason, scores)
+            }
             Self::Delete { moderates, is_staff } => {
                 arguments!(room, message, user, *moderates, *is_staff, Uuid::new_v4())
             }

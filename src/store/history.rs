@@ -23,11 +23,13 @@ pub struct Page {
 }
 
 /// A message that was stored before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
     pub at: Micros,
     /// The thread inside its room that it went into.
     pub thread: Option<ThreadId>,
+    /// Why it was hidden at once and is so still: the source and the reason of the record.
+    pub blocked: Option<(String, String)>,
 }
 
 impl Page {
@@ -82,7 +84,9 @@ impl Store {
         let rows = self.read(|sql| &sql.sent_at, arguments!(message.0, author.0)).await?;
         let Some(mut columns) = rows.first().map(Columns::of) else { return Ok(None) };
         let at = columns.time()?.unwrap_or_default();
-        Ok(Some(Sent { at, thread: columns.take::<Option<Uuid>>()?.map(ThreadId) }))
+        let thread = columns.take::<Option<Uuid>>()?.map(ThreadId);
+        let (source, reason): (Option<String>, Option<String>) = (columns.take()?, columns.take()?);
+        Ok(Some(Sent { at, thread, blocked: source.zip(reason) }))
     }
 
     /// Who wrote a message of a room; `None` when there is no such message, or its author is gone.

@@ -15,12 +15,14 @@ use crate::domain::Micros;
 pub const OLDEST: i32 = 13;
 
 /// What the gateway does with which table, beyond reading it.
-const WRITES: [(&str, &str); 8] = [
+const WRITES: [(&str, &str); 10] = [
     ("community_message", "INSERT"),
     ("community_room", "UPDATE"),
     ("community_roommembership", "UPDATE"),
     ("community_directmessagethread", "UPDATE"),
     ("community_thread", "UPDATE"),
+    ("community_moderationaction", "INSERT"),
+    ("community_moderationaction", "UPDATE"),
     ("community_moderationqueue", "INSERT"),
     ("community_moderationqueue", "UPDATE"),
     ("community_moderationqueue_reporters", "INSERT"),

@@ -9,6 +9,7 @@ mod decide;
 mod report;
 mod role;
 mod thread;
+mod write;
 
 use std::sync::Arc;
 
@@ -167,7 +168,7 @@ impl Sql {
                          WHERE m.id = $3 AND m.room_id = $1 AND s.room_id = $1 AND s.user_id = $2
                            AND (s.last_read_at IS NULL OR s.last_read_at < m.created_at)"
                 .into(),
-            write: write(user_table).into(),
+            write: write::write(user_table).into(),
             outcome: "SELECT pg_xact_status($1::text::xid8)".into(),
             present: "SELECT count(*) FROM community_message WHERE id = ANY($1)".into(),
             overview: app::overview().into(),
@@ -175,7 +176,7 @@ impl Sql {
             blocked: app::BLOCKED.into(),
             rooms_online: app::ROOMS_ONLINE.into(),
             count_online: app::COUNT_ONLINE.into(),
-            sent_at: "SELECT created_at, thread_id FROM community_message WHERE id = $1 AND author_id = $2".into(),
+            sent_at: write::SENT_AT.into(),
             author_of: "SELECT author_id FROM community_message WHERE id = $2 AND room_id = $1".into(),
             named: format!(
                 "SELECT u.id, u.username FROM \"{user_table}\" u WHERE u.username = ANY($1) AND u.is_active"
@@ -227,79 +228,6 @@ fn preamble(lock_millis: u128, statement_millis: u128) -> String {
          SET LOCAL statement_timeout = {statement_millis};
          SET LOCAL idle_in_transaction_session_timeout = 5000;
          SET CONSTRAINTS ALL IMMEDIATE"
-    )
-}
-
-/// Writes a batch. Its rooms are locked by [`begin`]; the arrays hold one element for each message, in order.
-///
-/// The time of a room's first message is the clock's, taken under the lock, or later: clocks step back, so it comes
-/// after the room's last message by its own column, and after its newest row, which Django may have written without
-/// touching that column. Each further message comes one microsecond later.
-fn write(user_table: &str) -> String {
-    format!(
-        "WITH draft AS MATERIALIZED (
-             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-                                  $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::boolean[])
-                    WITH ORDINALITY AS d(id, room_id, author_id, content, message_type, attachments, mentions,
-                                         reply_to_id, thread_id, dm_thread_id, moderates, n)),
-         room AS MATERIALIZED (
-             SELECT r.id, r.is_active, r.is_archived,
-                    greatest(clock_timestamp(), r.last_message_at + interval '1 microsecond',
-                             (SELECT max(m.created_at) FROM community_message m WHERE m.room_id = r.id)
-                             + interval '1 microsecond') AS base
-               FROM community_room r WHERE r.id IN (SELECT room_id FROM draft)),
-         placed AS MATERIALIZED (
-             SELECT d.*, p.id AS answered_id, NOT p.is_hidden AS is_shown, left(p.content, 200) AS answered_content,
-                    b.id AS answered_author_id, b.username AS answered_username,
-                    CASE WHEN r.id IS NULL OR NOT r.is_active THEN 'gone'
-                         WHEN r.is_archived THEN 'archived'
-                         WHEN d.thread_id IS NOT NULL AND t.id IS NULL THEN 'thread'
-                         WHEN t.is_archived OR COALESCE(t.last_message_at, t.created_at)
-                              + make_interval(hours => t.auto_archive_after_hours) < r.base THEN 'thread_archived'
-                         WHEN t.is_locked AND NOT d.moderates THEN 'thread_locked'
-                         ELSE 'ok' END AS verdict,
-                    r.base + (row_number() OVER (PARTITION BY d.room_id ORDER BY d.n) - 1)
-                             * interval '1 microsecond' AS at
-               FROM draft d
-               LEFT JOIN room r ON r.id = d.room_id
-               LEFT JOIN community_thread t ON t.id = d.thread_id AND t.room_id = d.room_id
-               LEFT JOIN community_message p ON p.id = d.reply_to_id AND p.room_id = d.room_id
-               LEFT JOIN \"{user_table}\" b ON b.id = p.author_id),
-         message AS (
-             INSERT INTO community_message (id, room_id, thread_id, author_id, reply_to_id, content, message_type,
-                    attachments, embeds, mentions, reaction_counts, is_edited, edited_at, is_flagged, is_hidden,
-                    is_pinned, created_at, updated_at)
-             SELECT id, room_id, thread_id, author_id, answered_id, content, message_type,
-                    attachments::jsonb, '[]', mentions::jsonb, '{{}}', false, NULL, false, false,
-                    false, at, at
-               FROM placed WHERE verdict = 'ok' ORDER BY n),
-         raised AS (
-             UPDATE community_room r
-                SET message_count = r.message_count + s.added, last_message_at = s.last, updated_at = clock_timestamp()
-               FROM (SELECT room_id, count(*)::int AS added, max(at) AS last
-                       FROM placed WHERE verdict = 'ok' GROUP BY room_id) s
-              WHERE r.id = s.room_id),
-         member AS (
-             UPDATE community_roommembership m
-                SET messages_sent = m.messages_sent + s.added, updated_at = clock_timestamp()
-               FROM (SELECT room_id, author_id, count(*)::int AS added
-                       FROM placed WHERE verdict = 'ok' GROUP BY room_id, author_id) s
-              WHERE m.room_id = s.room_id AND m.user_id = s.author_id),
-         conversation AS (
-             UPDATE community_directmessagethread c SET last_message_at = s.last, updated_at = clock_timestamp()
-               FROM (SELECT dm_thread_id, room_id, max(at) AS last
-                       FROM placed WHERE verdict = 'ok' AND dm_thread_id IS NOT NULL
-                      GROUP BY dm_thread_id, room_id) s
-              WHERE c.id = s.dm_thread_id AND c.room_id = s.room_id),
-         thread AS (
-             UPDATE community_thread t
-                SET message_count = t.message_count + s.added, last_message_at = s.last, updated_at = clock_timestamp()
-               FROM (SELECT thread_id, count(*)::int AS added, max(at) AS last
-                       FROM placed WHERE verdict = 'ok' AND thread_id IS NOT NULL GROUP BY thread_id) s
-              WHERE t.id = s.thread_id RETURNING t.id, t.message_count)
-         SELECT p.verdict, p.at, p.answered_id, p.is_shown, p.answered_content, p.answered_author_id,
-                p.answered_username, pg_current_xact_id()::text, t.message_count
-           FROM placed p LEFT JOIN thread t ON t.id = p.thread_id ORDER BY p.n"
     )
 }
 

@@ -181,6 +181,16 @@ metrics! {
     redis_failures_total: IntCounterVec ["part"],
     /// Control messages received, by action.
     control_total: IntCounterVec ["action"],
+    /// Texts that were judged, by verdict and by the rule that was decisive.
+    moderation_verdicts_total: IntCounterVec ["verdict", "rule"],
+    /// Texts that the second layer of moderation could not judge, by what became of them.
+    moderation_unjudged_total: IntCounterVec ["policy"],
+    /// 1 while the second layer of moderation is on, 0 without a key.
+    moderation_classifier_on: IntGauge [],
+    /// 1 for the version of the moderation lists that is in force.
+    moderation_lists: IntGaugeVec ["version"],
+    /// Times that the moderation lists were read again, by outcome: `ok`, or `wrong` and the old ones stay.
+    moderation_reloads_total: IntCounterVec ["outcome"],
     /// Requests to the moderation API, by outcome.
     openai_requests_total: IntCounterVec ["outcome"],
     /// Time of a request to the moderation API, in seconds.

@@ -34,6 +34,7 @@ pub enum Code {
     ThreadLocked,
     ThreadArchived,
     TooManyThreads,
+    ContentRefused,
     Unavailable,
 }
 
@@ -70,6 +71,7 @@ impl Code {
             Self::ThreadLocked => "thread_locked",
             Self::ThreadArchived => "thread_archived",
             Self::TooManyThreads => "too_many_threads",
+            Self::ContentRefused => "content_refused",
             Self::Unavailable => "unavailable",
         }
     }
@@ -105,6 +107,7 @@ impl Code {
             Self::ThreadLocked => "This thread is locked",
             Self::ThreadArchived => "This thread is archived",
             Self::TooManyThreads => "Too many open threads. Please close one.",
+            Self::ContentRefused => "This message cannot be posted",
             Self::Unavailable => "Temporarily unavailable. Please try again.",
         }
     }
@@ -143,6 +146,13 @@ impl Refusal {
     pub fn unknown_type(given: &str) -> Self {
         let shown: String = given.chars().take(64).collect();
         Self { message: Cow::Owned(format!("{}: {shown}", Code::UnknownType.text())), ..Self::new(Code::UnknownType) }
+    }
+
+    /// `This message cannot be posted: <reason>`.
+    #[must_use]
+    pub fn refused_content(reason: &str) -> Self {
+        let message = Cow::Owned(format!("{}: {reason}", Code::ContentRefused.text()));
+        Self { message, ..Self::new(Code::ContentRefused) }
     }
 
     /// A refusal that waiting helps.

@@ -40,6 +40,7 @@ pub fn draft(room: &TestRoom, author: &TestUser, content: &str) -> Draft {
         mentions: "[]".to_owned(),
         reply_to: None,
         topic: Topic::Room(RoomId(room.id)),
+        mark: None,
     }
 }
 

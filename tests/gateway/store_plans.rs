@@ -64,7 +64,7 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         "write" => format!(
             "ARRAY['{new}']::uuid[], ARRAY['{room}']::uuid[], ARRAY[20]::bigint[], ARRAY['hello'], ARRAY['text'], \
              ARRAY['[]'], ARRAY['[]'], ARRAY['{message}']::uuid[], ARRAY[NULL]::uuid[], ARRAY[NULL]::uuid[], \
-             ARRAY[false]"
+             ARRAY[false], ARRAY['{new}']::uuid[], ARRAY['{new}']::uuid[], ARRAY['ai'], ARRAY['rude'], ARRAY['{{}}']"
         ),
         "report" => format!("'{room}', '{message}', 20, '{new}', ARRAY[1]::bigint[], 'rude', 3"),
         "decide" => format!("'{message}', 'approved'"),
@@ -82,7 +82,7 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         "count_online" => format!("ARRAY['{room}']::uuid[], ARRAY[7]"),
         "sent_at" => format!("'{message}', 20"),
         "named" => "ARRAY['user1', 'user2']".to_owned(),
-        "edit" => format!("'{room}', '{message}', 20, 'better', '[]'"),
+        "edit" => format!("'{room}', '{message}', 20, 'better', '[]', '{new}', 'rude', '{{}}'"),
         "delete" => format!("'{room}', '{message}', 20, true, false, '{new}'"),
         "pin" => format!("'{room}', '{message}', true"),
         "add_reaction" => format!("'{room}', '{message}', 20, '👍', '{new}'"),

@@ -34,7 +34,8 @@ fn it(judge: &str) -> String {
     )
 }
 
-/// `$1` room, `$2` message, `$3` user, `$4` text, `$5` mentions. The author's alone.
+/// `$1` room, `$2` message, `$3` user, `$4` text, `$5` mentions, `$6` id of a new row in the review queue if a human is to
+/// look at it, `$7` the reason, `$8` scores. The author's alone. A message has one row in the queue: its oldest.
 pub(super) fn edit(neighbours: &str) -> String {
     let it = it("WHEN m.author_id IS DISTINCT FROM $3 THEN 'forbidden'
                  WHEN m.message_type = 'deleted' THEN 'unknown'
@@ -43,8 +44,20 @@ pub(super) fn edit(neighbours: &str) -> String {
         "WITH {it},
          m AS (
              UPDATE community_message m
-                SET content = $4, mentions = $5::text::jsonb, is_edited = true, edited_at = it.at, updated_at = it.at
-               FROM it WHERE m.id = it.id AND it.verdict = 'ok' RETURNING {PAGE})
+                SET content = $4, mentions = $5::text::jsonb, is_edited = true, edited_at = it.at, updated_at = it.at,
+                    is_flagged = m.is_flagged OR $6::uuid IS NOT NULL
+               FROM it WHERE m.id = it.id AND it.verdict = 'ok' RETURNING {PAGE}),
+         waiting AS MATERIALIZED (
+             SELECT id FROM community_moderationqueue WHERE message_id = $2 ORDER BY created_at, id LIMIT 1),
+         again AS (
+             UPDATE community_moderationqueue q
+                SET status = 'pending', ai_flagged = true, ai_reason = $7, ai_scores = $8::text::jsonb, updated_at = it.at
+               FROM it, waiting w WHERE q.id = w.id AND it.verdict = 'ok' AND $6 IS NOT NULL),
+         queued AS (
+             INSERT INTO community_moderationqueue (id, status, ai_flagged, ai_scores, ai_reason, report_count,
+                    report_reasons, review_notes, created_at, updated_at, message_id)
+             SELECT $6, 'pending', true, $8::text::jsonb, $7, 0, '[]', '', it.at, it.at, it.id
+               FROM it WHERE it.verdict = 'ok' AND $6 IS NOT NULL AND NOT EXISTS (SELECT FROM waiting))
          SELECT it.verdict, {ANSWER}, {MESSAGE} FROM it LEFT JOIN m ON true {neighbours}"
     )
 }

@@ -10,7 +10,7 @@ use super::{Draft, Outlet, Rejection, Reserved, Stored, Subject, WriteError};
 use crate::domain::{MessageId, Micros, ReplyPreview, Topic};
 use crate::store::link::Link;
 use crate::store::row::Columns;
-use crate::store::{Store, StoreError, arguments, sql};
+use crate::store::{Mark, Store, StoreError, arguments, sql};
 
 /// How long the outlet has to reserve, while rooms are locked.
 const RESERVE: Duration = Duration::from_secs(1);
@@ -100,7 +100,7 @@ impl From<sqlx::Error> for Fault {
             && about
                 .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
                 .and_then(sqlx::postgres::PgDatabaseError::detail)
-                .is_some_and(|detail| detail.contains("(author_id)"))
+                .is_some_and(|detail| detail.contains("(author_id)") || detail.contains("(target_user_id)"))
         {
             return Self::Row(Rejection::AuthorGone);
         }
@@ -163,17 +163,13 @@ impl Store {
         }
         let xid = rows.first().map_or(Ok(String::new()), |row| Columns::at(row, XID).take())?;
         let wanted = wanted(drafts, &placed);
-        if wanted.is_empty() {
+        if placed.iter().all(|row| row.verdict.is_err()) {
             link.command("ROLLBACK".to_owned(), self.statement()).await?;
             return Ok(placed.into_iter().map(Placed::verdict).collect());
         }
 
-        let reserved = match timeout(RESERVE, outlet.reserve_for(&wanted, &subjects(drafts, &placed, &wanted))).await {
-            Ok(Ok(reserved)) if reserved.len() == wanted.len() => reserved,
-            Ok(Ok(_)) => return Err(Fault::NoOffsets("the outlet gave another number of places".to_owned()).into()),
-            Ok(Err(error)) => return Err(Fault::NoOffsets(error.to_string()).into()),
-            Err(_) => return Err(Fault::NoOffsets("the outlet did not answer in time".to_owned()).into()),
-        };
+        let subjects = subjects(drafts, &placed, &wanted);
+        let reserved = reserve(outlet, &wanted, &subjects).await?;
         let places: Vec<_> = wanted.iter().zip(&reserved).map(|(&(topic, n), &place)| (topic, place, n)).collect();
         number(drafts, &mut placed, &places);
 
@@ -213,6 +209,19 @@ impl Store {
         let rows = self.read(|sql| &sql.present, arguments!(unknown.ids.as_slice())).await?;
         let present = rows.first().map_or(Ok(0), |row| Columns::of(row).take::<i64>())?;
         Ok(Some(present > 0))
+    }
+}
+
+/// Takes the places of the messages that are shown.
+async fn reserve<O: Outlet>(outlet: &O, wanted: &[(Topic, u32)], subjects: &[Subject]) -> Result<Vec<Reserved>, Fault> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    match timeout(RESERVE, outlet.reserve_for(wanted, subjects)).await {
+        Ok(Ok(reserved)) if reserved.len() == wanted.len() => Ok(reserved),
+        Ok(Ok(_)) => Err(Fault::NoOffsets("the outlet gave another number of places".to_owned())),
+        Ok(Err(error)) => Err(Fault::NoOffsets(error.to_string())),
+        Err(_) => Err(Fault::NoOffsets("the outlet did not answer in time".to_owned())),
     }
 }
 
@@ -257,7 +266,7 @@ impl Placed {
 fn wanted(drafts: &[&Draft], placed: &[Placed]) -> Vec<(Topic, u32)> {
     let mut wanted: Vec<(Topic, u32)> = Vec::new();
     for (draft, row) in drafts.iter().zip(placed) {
-        if row.verdict.is_err() {
+        if row.verdict.is_err() || draft.is_hidden() {
             continue;
         }
         match wanted.iter_mut().find(|(topic, _)| *topic == draft.topic) {
@@ -270,7 +279,7 @@ fn wanted(drafts: &[&Draft], placed: &[Placed]) -> Vec<(Topic, u32)> {
 
 /// What each place will be for, in the order of the places.
 fn subjects(drafts: &[&Draft], placed: &[Placed], wanted: &[(Topic, u32)]) -> Vec<Subject> {
-    let accepted = || drafts.iter().zip(placed).filter(|(_, row)| row.verdict.is_ok()).map(|(draft, _)| draft);
+    let accepted = || drafts.iter().zip(placed).filter(|(draft, row)| row.verdict.is_ok() && !draft.is_hidden()).map(|(draft, _)| draft);
     let of = |(topic, _): &(Topic, u32)| {
         let topic = *topic;
         accepted().filter(move |draft| draft.topic == topic).map(|draft| Subject::New(draft.id))
@@ -283,6 +292,7 @@ fn number(drafts: &[&Draft], placed: &mut [Placed], places: &[(Topic, Reserved, 
     let mut next: Vec<(Topic, Reserved)> = places.iter().map(|&(topic, place, _)| (topic, place)).collect();
     for (draft, row) in drafts.iter().zip(placed) {
         if row.verdict.is_ok()
+            && !draft.is_hidden()
             && let Some((_, place)) = next.iter_mut().find(|(topic, _)| *topic == draft.topic)
         {
             row.stored.epoch = place.epoch;
@@ -290,6 +300,10 @@ fn number(drafts: &[&Draft], placed: &mut [Placed], places: &[(Topic, Reserved, 
             place.first += 1;
         }
     }
+}
+
+fn marks<'d>(drafts: &[&'d Draft], what: impl Fn(&'d Mark) -> &'d str) -> Vec<Option<&'d str>> {
+    drafts.iter().map(|draft| draft.mark.as_ref().map(&what)).collect()
 }
 
 /// The arrays of the writing statement.
@@ -306,5 +320,10 @@ fn pack(drafts: &[&Draft]) -> Result<sqlx::postgres::PgArguments, StoreError> {
         drafts.iter().map(|draft| draft.thread_id.map(|id| id.0)).collect::<Vec<_>>(),
         drafts.iter().map(|draft| draft.dm_thread.map(|id| id.0)).collect::<Vec<_>>(),
         drafts.iter().map(|draft| draft.moderates).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| Mark::queue_id(draft.mark.as_ref())).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| Mark::action_id(draft.mark.as_ref())).collect::<Vec<_>>(),
+        marks(drafts, |mark| mark.source),
+        marks(drafts, |mark| &mark.reason),
+        marks(drafts, |mark| &mark.scores),
     )
 }

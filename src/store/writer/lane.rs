@@ -186,13 +186,15 @@ impl<O: Outlet> Lane<O> {
         let mut committed = Vec::with_capacity(jobs.len());
         for (mut job, verdict) in jobs.into_iter().zip(verdicts) {
             job.answer(verdict.clone());
-            if let Ok(stored) = verdict {
+            self.metrics.messages_stored_total.inc_by(u64::from(verdict.is_ok()));
+            if let Ok(stored) = verdict
+                && !job.draft.is_hidden()
+            {
                 committed.push(Committed { draft: job.draft, payload: job.payload, stored });
             }
         }
+        self.metrics.write_batches_total.inc();
         if !committed.is_empty() {
-            self.metrics.write_batches_total.inc();
-            self.metrics.messages_stored_total.inc_by(committed.len() as u64);
             self.hand_on(Parcel::Committed(committed)).await;
         }
     }

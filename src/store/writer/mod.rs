@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use outlet::{Committed, Outlet, OutletError, Reserved, Subject};
 
-use super::Store;
+use super::{Mark, Store};
 use crate::domain::{MessageId, Micros, ReplyPreview, RoomId, ThreadId, Topic, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
@@ -55,6 +55,16 @@ pub struct Draft {
     pub reply_to: Option<MessageId>,
     /// Where its event goes.
     pub topic: Topic,
+    /// Set when a human is to look at it.
+    pub mark: Option<Mark>,
+}
+
+impl Draft {
+    /// It is stored and not shown: it takes no place in the topic's order, and nothing is published of it.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.mark.as_ref().is_some_and(|mark| mark.hidden)
+    }
 }
 
 /// What writing a message settled.
@@ -62,9 +72,9 @@ pub struct Draft {
 pub struct Stored {
     /// Later than every other message of the room.
     pub created_at: Micros,
-    /// Of which order the offset is.
+    /// Of which order the offset is; 0 of a hidden message.
     pub epoch: u64,
-    /// The event's place in its topic.
+    /// The event's place in its topic; 0 of a hidden message.
     pub offset: u64,
     /// Of the message it answers, unless that is hidden.
     pub reply: Option<ReplyPreview>,

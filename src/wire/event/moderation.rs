@@ -44,7 +44,19 @@ struct ModerationJson<'a> {
     to: Option<[Text<UserId>; 1]>,
 }
 
-impl Moderation<'_> {
+impl<'a> Moderation<'a> {
+    /// It is hidden, or an edit of it was not made.
+    #[must_use]
+    pub fn blocked(room: RoomId, message: MessageId, client_id: Option<&'a str>, reason: &'a str) -> Self {
+        Self { room, message, client_id, action: "blocked", reason }
+    }
+
+    /// It is shown, and a human will look at it.
+    #[must_use]
+    pub fn flagged(room: RoomId, message: MessageId, client_id: Option<&'a str>, reason: &'a str) -> Self {
+        Self { action: "flagged", ..Self::blocked(room, message, client_id, reason) }
+    }
+
     /// A human took the message away.
     #[must_use]
     pub fn removed(room: RoomId, message: MessageId) -> Self {
