@@ -164,7 +164,7 @@ pub fn alike(user: UserId, fingerprint: u64) -> String {
     format!("community:alike:{user}:{fingerprint:016x}")
 }
 
-/// HASH `what`, `owner`, `until`, `done`: what humans decided of a message last, and which instance tells of it. Ours;
+/// HASH `last`, `owner`, `until`: what humans decided of a message last, and which instance tells of it. Ours;
 /// lives [`DECISION_SECONDS`].
 #[must_use]
 pub fn decision(message: MessageId) -> String {

@@ -19,11 +19,12 @@ use crate::telemetry::Metrics;
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/once.lua")));
 
-/// `ARGV`: owner, 1 when it is done, 0 when it is given back.
+/// `ARGV`: owner, and what was done; empty when it is given back, which leaves what was done before.
 static END: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return end
-          if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'until', 0, 'done', 1) else redis.call('DEL', KEYS[1]) end",
+          redis.call('HSET', KEYS[1], 'until', 0)
+          if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'last', ARGV[2]) end",
     )
 });
 
@@ -39,6 +40,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Turn {
     key: String,
     owner: String,
+    what: &'static str,
 }
 
 /// Redis did not answer in time, or failed.
@@ -65,11 +67,11 @@ impl Once {
     /// # Errors
     /// When Redis does not answer, or somebody else takes too long.
     pub async fn claim(&self, message: MessageId, decision: Decision) -> Result<Option<Turn>, OnceError> {
-        let turn = Turn { key: keyspace::decision(message), owner: Uuid::new_v4().to_string() };
+        let turn = Turn { key: keyspace::decision(message), owner: Uuid::new_v4().to_string(), what: decision.as_str() };
         let give_up = Instant::now() + PATIENCE;
         loop {
             let mut call = CLAIM.key(&turn.key);
-            call.arg(decision.as_str()).arg(&turn.owner);
+            call.arg(turn.what).arg(&turn.owner);
             call.arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)).arg(keyspace::DECISION_SECONDS);
             let word: Result<String, _> = within(call.invoke_async(&mut self.connection.clone())).await;
             match word.map_err(|_| self.failed())?.as_str() {
@@ -83,15 +85,15 @@ impl Once {
 
     /// Says that it is done.
     pub async fn settle(&self, turn: &Turn) {
-        self.end(turn, 1).await;
+        self.end(turn, turn.what).await;
     }
 
     /// Leaves it to the next.
     pub async fn release(&self, turn: &Turn) {
-        self.end(turn, 0).await;
+        self.end(turn, "").await;
     }
 
-    async fn end(&self, turn: &Turn, done: u8) {
+    async fn end(&self, turn: &Turn, done: &str) {
         let mut call = END.key(&turn.key);
         call.arg(&turn.owner).arg(done);
         if within(call.invoke_async::<()>(&mut self.connection.clone())).await.is_err() {

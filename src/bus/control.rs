@@ -22,6 +22,8 @@ pub enum Control {
     BlockChanged { users: Vec<UserId> },
     /// Tell of what a human decided of a message; the row says so already.
     Moderation { message: MessageId, decision: Decision },
+    /// Read the moderation lists again.
+    Reload,
 }
 
 /// Why an order is not obeyed.
@@ -75,6 +77,7 @@ impl Control {
             Self::RoomChanged { .. } => "room_changed",
             Self::BlockChanged { .. } => "block_changed",
             Self::Moderation { .. } => "moderation",
+            Self::Reload => "reload",
         }
     }
 
@@ -89,9 +92,8 @@ impl Control {
         }
         let named: Named = serde_json::from_slice(bytes).map_err(|_| ControlError::Malformed)?;
         let order: Order = match named.action.as_str() {
-            "disconnect" | "logout" | "kick" | "refresh" | "room_changed" | "block_changed" | "moderation" => {
-                serde_json::from_slice(bytes).map_err(|_| ControlError::Field)?
-            }
+            "disconnect" | "logout" | "kick" | "refresh" | "room_changed" | "block_changed" | "moderation"
+            | "reload" => serde_json::from_slice(bytes).map_err(|_| ControlError::Field)?,
             _ => return Err(ControlError::Unknown),
         };
         let user = order.user.map(Id::user).transpose()?;
@@ -109,6 +111,7 @@ impl Control {
                 let users = order.users.ok_or(ControlError::Field)?;
                 Self::BlockChanged { users: users.into_iter().map(Id::user).collect::<Result<_, _>>()? }
             }
+            "reload" => Self::Reload,
             "moderation" => {
                 let decision = order.decision.as_deref().and_then(Decision::parse);
                 let message = order.message.map(MessageId);
@@ -147,6 +150,7 @@ mod tests {
         assert_eq!(decided("approved"), Ok(Control::Moderation { message, decision: Decision::Approved }));
         assert_eq!(decided("doubted"), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"block_changed"}"#), Err(ControlError::Field));
+        assert_eq!(read(r#"{"action":"reload"}"#), Ok(Control::Reload));
         assert_eq!(read(r#"{"action":"refresh"}"#), Ok(Control::Refresh { room: None, user: None }));
         assert_eq!(read(r#"{"action":"kick","user":"7"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"disconnect","user":"07"}"#), Err(ControlError::Field));

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::{Exit, configuration, out};
 use crate::bus;
 use crate::config::{Config, Deployment, open_files_limit};
+use crate::gateway;
 use crate::identity;
+use crate::moderation::{Moderator, is_known};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 
@@ -90,7 +92,29 @@ fn on_paper(config: &Config) -> Vec<Finding> {
              give the gateway its own",
         ));
     }
+    findings.extend(moderation(config));
     findings.push(files(config, open_files_limit()));
+    findings
+}
+
+fn moderation(config: &Config) -> Vec<Finding> {
+    let policy = gateway::moderation_policy(&config.moderation);
+    let mut findings = vec![match Moderator::lists(&policy) {
+        Ok(lists) => {
+            fine(format!("moderation: {} listed words, lists version {}", lists.words().len(), lists.version()))
+        }
+        Err(error) => wrong(format!("moderation: the lists of GATEWAY_MODERATION_LISTS are wrong: {error}")),
+    }];
+    let unknown = policy.thresholds.own.keys().filter(|category| !is_known(category));
+    findings.extend(unknown.map(|category| {
+        hint(format!(
+            "moderation: GATEWAY_MODERATION_CATEGORIES names {category}, which the second layer does not have today"
+        ))
+    }));
+    findings.push(match &config.moderation.key {
+        Some(_) => fine(format!("moderation: the second layer is on and asks {}", config.moderation.base_url)),
+        None => hint("moderation: the second layer is OFF, only word lists and rules judge; set OPENAI_API_KEY"),
+    });
     findings
 }
 
@@ -303,7 +327,9 @@ mod tests {
         for word in ["origins", "SECRET_KEY", "one database"] {
             assert!(poor.contains(word), "{word}: {poor}");
         }
-        let good = texts(&[("CORS_ALLOWED_ORIGINS", "https://app.example")]);
+        assert!(poor.contains("hint  moderation: the second layer is OFF"), "{poor}");
+        let good = texts(&[("CORS_ALLOWED_ORIGINS", "https://app.example"), ("OPENAI_API_KEY", "sk-hunter2")]);
+        assert!(good.contains("the second layer is on") && !good.contains("hunter2"), "{good}");
         assert!(good.lines().all(|line| line.starts_with("ok") || line.contains("files:")), "{good}");
     }
 }

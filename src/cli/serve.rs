@@ -25,6 +25,10 @@ pub(super) async fn run() -> Exit {
             tracing::error!(dependency, why, "cannot start: a dependency could not be reached");
             Exit::Unavailable
         }
+        Err(BuildError::Configuration(why)) => {
+            tracing::error!(why, "cannot start: the configuration cannot be used");
+            Exit::Configuration
+        }
         Err(BuildError::Internal(why)) => {
             tracing::error!(why, "cannot start");
             Exit::Fault

@@ -266,7 +266,8 @@ fn rule<const N: usize>(text: &str) -> Result<Rule<N>, String> {
     }
     let numbers = parse::list(numbers, |number| whole::<usize>(1..=1_000_000)(number))?;
     let count = numbers.len();
-    let numbers = numbers.try_into().map_err(|_| format!("\"{text}\" has {count} numbers after the action, not {N}"))?;
+    let numbers =
+        numbers.try_into().map_err(|_| format!("\"{text}\" has {count} numbers after the action, not {N}"))?;
     Ok(Rule { action, numbers })
 }
 

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::bus::{Bus, Control, Subscriber, Subscription};
@@ -24,7 +25,13 @@ use crate::lifecycle::Lifecycle;
 use crate::session::{self, Sessions};
 use crate::store::{Store, Writer, WriterSettings};
 use crate::telemetry::{Health, Metrics};
+<<<<<<< HEAD
 use parts::{channel_layer, connect, public_settings, sessions, shards, welcome};
+=======
+pub use moderation::policy as moderation_policy;
+use moderation::{moderator, reload_on_hangup};
+use parts::{Parts, connect, public_settings, sessions, shards, welcome};
+>>>>>>> 6cf21de (Say in check whether both layers of moderation are on, and read lists again on SIGHUP and by order)
 
 /// How long the last tasks may take after the drain.
 const LAST_TASKS: Duration = Duration::from_secs(5);
@@ -40,6 +47,9 @@ pub enum BuildError {
         /// What went wrong, without secrets.
         why: String,
     },
+    /// A file that the configuration names cannot be used.
+    #[error("{0}")]
+    Configuration(String),
     /// Anything else.
     #[error("{0}")]
     Internal(String),
@@ -48,6 +58,10 @@ pub enum BuildError {
 impl BuildError {
     fn unreachable<E: std::fmt::Display>(dependency: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self::Unreachable { dependency, why: error.to_string() }
+    }
+
+    fn configuration<E: std::fmt::Display>(variable: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Configuration(format!("{variable}: {error}"))
     }
 
     fn internal<E: std::fmt::Display>(doing: &'static str) -> impl FnOnce(E) -> Self {
@@ -77,6 +91,7 @@ pub struct Gateway {
     sessions: Arc<Sessions>,
     subscriber: Subscriber,
     orders: mpsc::Receiver<Control>,
+    hangups: Signal,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
@@ -100,7 +115,9 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new().map_err(BuildError::internal("metrics"))?);
         let health = Arc::new(Health::default());
         lifecycle.listen_for_signals().map_err(BuildError::internal("signals"))?;
+        let hangups = signal(SignalKind::hangup()).map_err(BuildError::internal("signals"))?;
 
+        let moderator = moderator(&config.moderation, &lifecycle, &metrics).await?;
         let (store, bus, cache) = connect(&config, &metrics).await?;
         let Subscription { subscriber, inboxes, control, door } =
             Subscriber::start(&bus, &config.instance, shards(), Arc::clone(&metrics))
@@ -118,7 +135,8 @@ impl Gateway {
         );
         let outlet = Arc::new(BusOutlet::new(bus.log().clone(), channels, Arc::clone(&metrics)));
         let writer = Writer::start(&store, &outlet, &lifecycle, WriterSettings::default(), &metrics);
-        let sessions = Arc::new(sessions(&config, &lifecycle, &metrics, &store, &bus, &writer, outlet, &cache, hub));
+        let parts = Parts { store: &store, bus: &bus, writer: &writer, outlet, moderator, cache: &cache, hub };
+        let sessions = Arc::new(sessions(&config, &lifecycle, &metrics, parts));
 
         let public = Public::bind(config.listen.public, public_settings(&config), Arc::clone(&metrics))
             .map_err(BuildError::internal("the public listener cannot be bound"))?;
@@ -137,6 +155,7 @@ impl Gateway {
             sessions,
             subscriber,
             orders: control,
+            hangups,
             health,
             metrics,
         })
@@ -155,6 +174,10 @@ impl Gateway {
         let beating = lifecycle.clone();
         lifecycle.spawn_service("heartbeat", async move { heartbeat.run(beating.aborted()).await });
         lifecycle.spawn_service("control", session::obey(Arc::clone(sessions), self.orders, lifecycle.clone()));
+        lifecycle.spawn_service(
+            "reload",
+            reload_on_hangup(Arc::clone(&sessions.commands.moderator), self.hangups, lifecycle.clone()),
+        );
         lifecycle.spawn_vital("warden", session::watch(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_vital("tickets", session::renew(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_service("pulse", session::beat(Arc::clone(sessions), lifecycle.clone()));

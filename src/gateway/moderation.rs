@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::signal::unix::Signal;
+
 use super::BuildError;
 use crate::config::{self, RuleAction};
 use crate::lifecycle::Lifecycle;
@@ -22,7 +24,7 @@ pub(super) async fn moderator(
     let reading = policy.clone();
     let lists = tokio::task::spawn_blocking(move || Moderator::lists(&reading)).await;
     let lists = lists.map_err(BuildError::internal("reading the moderation lists"))?;
-    let lists = lists.map_err(BuildError::internal("the moderation lists (GATEWAY_MODERATION_LISTS) cannot be used"))?;
+    let lists = lists.map_err(BuildError::configuration("GATEWAY_MODERATION_LISTS"))?;
     let classifier = match config.key.clone() {
         Some(key) => {
             let settings = Settings {
@@ -33,14 +35,26 @@ pub(super) async fn moderator(
                 ..Settings::new(config.base_url.clone(), key)
             };
             let classifier = Classifier::start(settings, lifecycle, Arc::clone(metrics));
-            Some(classifier.map_err(BuildError::internal("the second layer of moderation"))?)
+            Some(classifier.map_err(BuildError::configuration("OPENAI_API_KEY, OPENAI_BASE_URL"))?)
         }
         None => {
-            tracing::warn!("OPENAI_API_KEY is not set: the second layer of moderation is OFF, only word lists and rules judge");
+            tracing::warn!(
+                "OPENAI_API_KEY is not set: the second layer of moderation is OFF, only word lists and rules judge"
+            );
             None
         }
     };
     Ok(Moderator::new(lists, classifier, policy, Arc::clone(metrics)))
+}
+
+/// Reads the lists again at every `SIGHUP`, until the process stops.
+pub(super) async fn reload_on_hangup(moderator: Arc<Moderator>, mut hangups: Signal, lifecycle: Lifecycle) {
+    loop {
+        tokio::select! {
+            () = lifecycle.aborted() => return,
+            _ = hangups.recv() => moderator.reload().await,
+        };
+    }
 }
 
 /// What the configuration says, in moderation's words.

@@ -19,6 +19,7 @@ use crate::hub::Hub;
 use crate::identity::{DjangoCache, Login, Sealer, Verifier};
 use crate::keyspace;
 use crate::lifecycle::Lifecycle;
+use crate::moderation::Moderator;
 use crate::presence::{Presence, Timing, Typing};
 use crate::session::{Sessions, Tickets, Visitor};
 use crate::socket::{Heartbeat, Limits as SocketLimits, Shared};
@@ -57,6 +58,7 @@ pub(super) async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<(
     Ok((store, bus, cache))
 }
 
+<<<<<<< HEAD
 /// This instance's part in Django's channel layer. Its Redis may be away, also now.
 pub(super) async fn channel_layer(
     config: &Config,
@@ -91,6 +93,21 @@ pub(super) fn sessions(
     cache: &DjangoCache,
     hub: Arc<Hub>,
 ) -> Sessions {
+=======
+/// What sessions are made of.
+pub(super) struct Parts<'a> {
+    pub store: &'a Store,
+    pub bus: &'a Bus,
+    pub writer: &'a Writer<crate::command::Echo>,
+    pub outlet: Arc<BusOutlet>,
+    pub moderator: Moderator,
+    pub cache: &'a DjangoCache,
+    pub hub: Arc<Hub>,
+}
+
+pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Metrics>, parts: Parts<'_>) -> Sessions {
+    let Parts { store, bus, writer, outlet, moderator, cache, hub } = parts;
+>>>>>>> 6cf21de (Say in check whether both layers of moderation are on, and read lists again on SIGHUP and by order)
     let limits = &config.limits;
     let left = |_, user| Envelope::passing(Kind::Left, user, event::user_left(user)).encode();
     let timing = Timing { span: config.presence.lease, grace: config.presence.grace };
@@ -168,6 +185,7 @@ pub(super) fn sessions(
             log: bus.log().clone(),
             typing: Typing::new(bus.connection(), Arc::clone(metrics)),
             reports,
+            moderator: Arc::new(moderator),
             once: Once::new(bus.connection(), Arc::clone(metrics)),
         },
         hub,

@@ -115,6 +115,8 @@ pub struct Moderator {
     classifier: Option<Classifier>,
     policy: Policy,
     untold: Mutex<Untold>,
+    /// One at a time, so that the lists read last are those in force.
+    reloading: tokio::sync::Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
@@ -125,7 +127,14 @@ impl Moderator {
         metrics.moderation_classifier_on.set(i64::from(classifier.is_some()));
         metrics.moderation_lists.with_label_values(&[lists.version()]).set(1);
         let patterns = ArcSwap::from_pointee(Patterns::new(lists, policy.rules));
-        Self { patterns, classifier, policy, untold: Mutex::default(), metrics }
+        Self {
+            patterns,
+            classifier,
+            policy,
+            untold: Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
+            metrics,
+        }
     }
 
     /// Reads the lists that a policy names. Reads files, so not for a thread that must not block.
@@ -183,14 +192,21 @@ impl Moderator {
         self.metrics.moderation_verdicts_total.with_label_values(&[verdict, rule]).inc();
     }
 
-    /// Reads the lists again. Says whether they are in force now: wrong ones leave the old ones. Reads files, so not for a
-    /// thread that must not block.
-    pub fn reload(&self) -> bool {
+    /// Reads the lists again. Says whether they are in force now: wrong ones leave the old ones.
+    pub async fn reload(&self) -> bool {
+        let _one = self.reloading.lock().await;
         let before = self.patterns.load().lists().version().to_owned();
-        let outcome = match Self::lists(&self.policy) {
-            Ok(lists) => {
-                let version = lists.version().to_owned();
-                self.patterns.store(Arc::new(Patterns::new(lists, self.policy.rules)));
+        let policy = self.policy.clone();
+        // Reading files and building the automaton take a moment.
+        let reading = move || Self::lists(&policy).map(|lists| Patterns::new(lists, policy.rules));
+        let read = tokio::task::spawn_blocking(reading).await;
+        let outcome = match read
+            .map_err(|error| error.to_string())
+            .and_then(|read| read.map_err(|error| error.to_string()))
+        {
+            Ok(patterns) => {
+                let version = patterns.lists().version().to_owned();
+                self.patterns.store(Arc::new(patterns));
                 if version != before {
                     let _ = self.metrics.moderation_lists.remove_label_values(&[&before]);
                 }
@@ -231,7 +247,12 @@ impl Moderator {
             let texts = untold.texts;
             *untold = Untold { said: Some(Instant::now()), texts: 0 };
             drop(untold);
-            tracing::warn!(reason, texts, policy, "the second layer of moderation could not judge texts, this one last");
+            tracing::warn!(
+                reason,
+                texts,
+                policy,
+                "the second layer of moderation could not judge texts, this one last"
+            );
         }
     }
 }

@@ -88,6 +88,9 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
             warden::check(sessions, present.clone()).await;
             warden::tell_room(sessions, room, &present).await;
         }
+        Control::Reload => {
+            sessions.commands.moderator.reload().await;
+        }
         Control::Moderation { message, decision } => {
             if decisions.try_send((message, decision)).is_err() {
                 tracing::error!(%message, "too many decisions wait: one was dropped");
