@@ -67,7 +67,8 @@ impl Once {
     /// # Errors
     /// When Redis does not answer, or somebody else takes too long.
     pub async fn claim(&self, message: MessageId, decision: Decision) -> Result<Option<Turn>, OnceError> {
-        let turn = Turn { key: keyspace::decision(message), owner: Uuid::new_v4().to_string(), what: decision.as_str() };
+        let turn =
+            Turn { key: keyspace::decision(message), owner: Uuid::new_v4().to_string(), what: decision.as_str() };
         let give_up = Instant::now() + PATIENCE;
         loop {
             let mut call = CLAIM.key(&turn.key);

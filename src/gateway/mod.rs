@@ -25,13 +25,9 @@ use crate::lifecycle::Lifecycle;
 use crate::session::{self, Sessions};
 use crate::store::{Store, Writer, WriterSettings};
 use crate::telemetry::{Health, Metrics};
-<<<<<<< HEAD
-use parts::{channel_layer, connect, public_settings, sessions, shards, welcome};
-=======
 pub use moderation::policy as moderation_policy;
 use moderation::{moderator, reload_on_hangup};
-use parts::{Parts, connect, public_settings, sessions, shards, welcome};
->>>>>>> 6cf21de (Say in check whether both layers of moderation are on, and read lists again on SIGHUP and by order)
+use parts::{Parts, channel_layer, connect, public_settings, sessions, shards, welcome};
 
 /// How long the last tasks may take after the drain.
 const LAST_TASKS: Duration = Duration::from_secs(5);

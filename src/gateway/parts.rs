@@ -58,7 +58,6 @@ pub(super) async fn connect(config: &Config, metrics: &Arc<Metrics>) -> Result<(
     Ok((store, bus, cache))
 }
 
-<<<<<<< HEAD
 /// This instance's part in Django's channel layer. Its Redis may be away, also now.
 pub(super) async fn channel_layer(
     config: &Config,
@@ -81,19 +80,6 @@ pub(super) async fn channel_layer(
         .map_err(BuildError::internal("the channel layer (GATEWAY_CHANNELS_URL)"))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the composition root: each is a part that sessions are made of")]
-pub(super) fn sessions(
-    config: &Config,
-    lifecycle: &Lifecycle,
-    metrics: &Arc<Metrics>,
-    store: &Store,
-    bus: &Bus,
-    writer: &Writer<crate::command::Echo>,
-    outlet: Arc<BusOutlet>,
-    cache: &DjangoCache,
-    hub: Arc<Hub>,
-) -> Sessions {
-=======
 /// What sessions are made of.
 pub(super) struct Parts<'a> {
     pub store: &'a Store,
@@ -107,7 +93,6 @@ pub(super) struct Parts<'a> {
 
 pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Metrics>, parts: Parts<'_>) -> Sessions {
     let Parts { store, bus, writer, outlet, moderator, cache, hub } = parts;
->>>>>>> 6cf21de (Say in check whether both layers of moderation are on, and read lists again on SIGHUP and by order)
     let limits = &config.limits;
     let left = |_, user| Envelope::passing(Kind::Left, user, event::user_left(user)).encode();
     let timing = Timing { span: config.presence.lease, grace: config.presence.grace };

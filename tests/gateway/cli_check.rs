@@ -50,11 +50,12 @@ async fn everything_unreachable_is_named_with_what_to_do() {
     for (line, variable) in wrong.into_iter().zip(["DATABASE_URL", "GATEWAY_REDIS_URL", "GATEWAY_CACHE_URL"]) {
         assert!(line.contains(&format!("start it, or correct {variable}")), "{line}");
     }
-<<<<<<< HEAD
-    assert_eq!(lines(&ended, "hint").len(), 3, "no origins, a short key, no channel layer: {}", ended.out);
-=======
-    assert_eq!(lines(&ended, "hint").len(), 3, "no origins, a short key, no second layer: {}", ended.out);
->>>>>>> 6cf21de (Say in check whether both layers of moderation are on, and read lists again on SIGHUP and by order)
+    assert_eq!(
+        lines(&ended, "hint").len(),
+        4,
+        "no origins, a short key, no second layer, no channel layer: {}",
+        ended.out
+    );
     assert!(!ended.out.contains("hunter2"), "{}", ended.out);
     assert!(ended.out.ends_with("this configuration could not serve\n"), "{}", ended.out);
 }

@@ -51,7 +51,8 @@ async fn config_prints_what_is_in_effect_and_no_secret() {
     env.extend([
         ("CACHE_URL", "redis://:hunter2@cache:6379/1"),
         ("GATEWAY_PING_SECONDS", "0.5"),
-        ("GATEWAY_MODERATION_ON_FAILURE", "flag"),
+        ("OPENAI_API_KEY", "sk-hunter2"),
+        ("GATEWAY_LISTN", "1"),
         ("GATEWAY_INSTANCE", "blue"),
     ]);
     let ended = run(&["config"], &env).await;
@@ -61,13 +62,11 @@ async fn config_prints_what_is_in_effect_and_no_secret() {
     assert_eq!(lines["SECRET_KEY"], "***");
     assert_eq!(lines["DATABASE_URL"], "postgres://app:***@127.0.0.1:1/app");
     assert_eq!(lines["GATEWAY_CACHE_URL"], "redis://:***@cache:6379/1");
+    assert_eq!(lines["OPENAI_API_KEY"], "***");
     assert_eq!(lines["GATEWAY_PING_SECONDS"], "0.5");
     assert_eq!(lines["GATEWAY_INSTANCE"], "blue");
     assert_eq!(lines["GATEWAY_LISTEN"], "127.0.0.1:8001");
-    assert_eq!(
-        ended.err,
-        "warning: GATEWAY_MODERATION_ON_FAILURE: is not used by this version: setting it has no effect\n"
-    );
+    assert_eq!(ended.err, "warning: GATEWAY_LISTN: is not a variable of the gateway; the nearest is GATEWAY_LISTEN\n");
 }
 
 #[tokio::test]

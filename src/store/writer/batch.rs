@@ -279,7 +279,13 @@ fn wanted(drafts: &[&Draft], placed: &[Placed]) -> Vec<(Topic, u32)> {
 
 /// What each place will be for, in the order of the places.
 fn subjects(drafts: &[&Draft], placed: &[Placed], wanted: &[(Topic, u32)]) -> Vec<Subject> {
-    let accepted = || drafts.iter().zip(placed).filter(|(draft, row)| row.verdict.is_ok() && !draft.is_hidden()).map(|(draft, _)| draft);
+    let accepted = || {
+        drafts
+            .iter()
+            .zip(placed)
+            .filter(|(draft, row)| row.verdict.is_ok() && !draft.is_hidden())
+            .map(|(draft, _)| draft)
+    };
     let of = |(topic, _): &(Topic, u32)| {
         let topic = *topic;
         accepted().filter(move |draft| draft.topic == topic).map(|draft| Subject::New(draft.id))
