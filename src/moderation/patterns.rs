@@ -21,6 +21,7 @@ pub struct Patterns(Arc<Inner>);
 struct Inner {
     lists: Lists,
     words: words::Matcher,
+    looks: links::Looks,
     rules: Rules,
 }
 
@@ -29,16 +30,17 @@ impl Patterns {
     #[must_use]
     pub fn new(lists: Lists, rules: Rules) -> Self {
         let words = words::Matcher::new(lists.words(), lists.innocent());
-        Self(Arc::new(Inner { lists, words, rules }))
+        let looks = links::Looks::new(lists.allowed());
+        Self(Arc::new(Inner { lists, words, looks, rules }))
     }
 
     /// Judges a text. The strongest finding wins: block, then refuse, then flag; of equals the first that is looked at.
     #[must_use]
     pub fn check(&self, text: &Text<'_>) -> Verdict {
-        let Inner { lists, words, rules } = &*self.0;
+        let Inner { lists, words, looks, rules } = &*self.0;
         let normal = normalise::normalise(text.text);
         let mut verdict = words.check(text.text, &normal);
-        for found in [links::check(text, lists, rules), spam::check(text.text, rules)] {
+        for found in [links::check(text, lists, looks, rules), spam::check(text.text, rules)] {
             verdict = stronger(verdict, found);
         }
         verdict

@@ -193,7 +193,8 @@ impl Shape {
             let is_word = letter || sign;
             shape.is_single &= !(is_word && before);
             shape.is_cut |= is_word && punctuation;
-            punctuation = !is_word && (punctuation || before);
+            // An apostrophe is spelling: "who're" is not cut.
+            punctuation = !is_word && (punctuation || before && unit.ch != '\'');
             before = is_word;
         }
         shape

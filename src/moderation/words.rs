@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::lists::{Severity, Word};
-use super::normalise::Normal;
+use super::normalise::{Normal, is_mark};
 use super::views::{Haystack, Mark};
 use super::{Action, Verdict};
 
@@ -35,6 +35,8 @@ struct Pattern {
     kind: Kind,
     /// How often each character must stand in a row at least.
     runs: Vec<u16>,
+    /// It is found only as often as that, or stretched far.
+    is_exact: bool,
     open_before: bool,
     open_after: bool,
 }
@@ -114,11 +116,10 @@ fn has_runs(hay: &Haystack, hit: &Hit<'_>) -> bool {
     let marks = marks(hay, hit);
     let mut pairs = marks.iter().zip(&hit.pattern.runs);
     marks.len() == hit.pattern.runs.len()
-        && match hit.pattern.kind {
-            // An innocent word is innocent as it is spelt; stretched it still is.
-            Kind::Innocent => pairs.all(|(mark, run)| mark.run == *run || mark.run > 2 && mark.run > *run),
-            Kind::Listed(_) => pairs.all(|(mark, run)| mark.run >= *run),
-        }
+        && pairs.all(|(mark, run)| {
+            // An innocent word is innocent as it is spelt, or stretched. Where there are no spaces, letters meet by chance.
+            mark.run == *run || mark.run > *run && (mark.run > 2 || !hit.pattern.is_exact)
+        })
 }
 
 fn has_borders(hay: &Haystack, hit: &Hit<'_>) -> bool {
@@ -129,9 +130,12 @@ fn has_borders(hay: &Haystack, hit: &Hit<'_>) -> bool {
     {
         return true;
     }
-    let before = || hay.text.get(..hit.start).and_then(|text| text.chars().next_back());
-    let after = || hay.text.get(hit.end..).and_then(|text| text.chars().next());
-    (pattern.open_before || is_border(before())) && (pattern.open_after || is_border(after()))
+    let before = hay.text.get(..hit.start).and_then(|text| text.chars().next_back());
+    let after = hay.text.get(hit.end..).and_then(|text| text.chars().next());
+    // A mark changes the letter before it, whatever may follow the word.
+    !after.is_some_and(is_mark)
+        && (pattern.open_before || is_border(before))
+        && (pattern.open_after || is_border(after))
 }
 
 fn is_border(ch: Option<char>) -> bool {
@@ -185,13 +189,14 @@ impl Builder {
         }
         let open_before = word.open_before || text.chars().next().is_some_and(is_unspaced);
         let open_after = word.open_after || text.chars().next_back().is_some_and(is_unspaced);
+        let is_exact = kind == Kind::Innocent || text.chars().all(is_unspaced);
         let next = self.patterns.len();
         let at = *self.known.entry((text.clone(), runs.clone(), open_before, open_after)).or_insert(next);
         match self.patterns.get_mut(at) {
             Some(known) => known.kind = known.kind.max(kind),
             None => {
                 self.texts.push(text);
-                self.patterns.push(Pattern { kind, runs, open_before, open_after });
+                self.patterns.push(Pattern { kind, runs, is_exact, open_before, open_after });
             }
         }
     }

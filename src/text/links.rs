@@ -1,6 +1,14 @@
-//! Links as people write them. Finds; judges nothing.
+//! Links as people write them: with and without a scheme, `hxxp`, `[.]`, other alphabets, punycode, with punctuation behind
+//! them and invisible characters inside. Finds; judges nothing. Linear in the text.
 
-use url::Host;
+use std::borrow::Cow;
+
+use url::{Host, quirks};
+
+use super::fold::is_invisible;
+
+/// The most links that are looked for in one text: more than any rule lets pass.
+pub const MOST: usize = 100;
 
 /// A link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,57 +17,418 @@ pub struct Link {
     pub host: String,
 }
 
-/// Endings of bare names that people write as links. A name with a path or a scheme is a link whatever its ending.
+impl Link {
+    /// Its host as a browser shows it.
+    #[must_use]
+    pub fn shown_host(&self) -> Cow<'_, str> {
+        if self.host.contains("xn--") {
+            quirks::domain_to_unicode(&self.host).into()
+        } else {
+            self.host.as_str().into()
+        }
+    }
+}
+
+/// Endings of bare names that people write as links. A name with a path is a link unless it may be a file.
 const ENDINGS: &[&str] = &[
-    "com", "net", "org", "io", "co", "ai", "app", "dev", "xyz", "info", "biz", "me", "ru", "cn", "de", "uk", "eu",
-    "us", "gg", "ly", "to", "tv", "shop", "site", "online", "top", "link", "click",
+    "ae",
+    "ai",
+    "app",
+    "ar",
+    "at",
+    "au",
+    "be",
+    "bet",
+    "biz",
+    "blog",
+    "bond",
+    "br",
+    "buzz",
+    "by",
+    "ca",
+    "casino",
+    "cc",
+    "cfd",
+    "ch",
+    "chat",
+    "click",
+    "cloud",
+    "club",
+    "cn",
+    "co",
+    "com",
+    "cyou",
+    "cz",
+    "de",
+    "dev",
+    "dk",
+    "edu",
+    "es",
+    "eu",
+    "fi",
+    "finance",
+    "fm",
+    "fr",
+    "fun",
+    "fyi",
+    "gd",
+    "gg",
+    "gl",
+    "gle",
+    "gov",
+    "gr",
+    "guru",
+    "hk",
+    "host",
+    "hu",
+    "icu",
+    "ie",
+    "il",
+    "im",
+    "info",
+    "ink",
+    "int",
+    "io",
+    "ir",
+    "jp",
+    "kr",
+    "la",
+    "life",
+    "link",
+    "live",
+    "lol",
+    "ltd",
+    "ly",
+    "me",
+    "mil",
+    "mobi",
+    "monster",
+    "mx",
+    "name",
+    "net",
+    "news",
+    "nl",
+    "nz",
+    "one",
+    "online",
+    "org",
+    "page",
+    "pl",
+    "porn",
+    "press",
+    "pro",
+    "pt",
+    "pub",
+    "pw",
+    "ro",
+    "ru",
+    "sbs",
+    "sex",
+    "sh",
+    "shop",
+    "site",
+    "space",
+    "store",
+    "stream",
+    "su",
+    "support",
+    "surf",
+    "tech",
+    "tk",
+    "to",
+    "today",
+    "tokyo",
+    "top",
+    "tr",
+    "tv",
+    "tw",
+    "ua",
+    "uk",
+    "us",
+    "vip",
+    "website",
+    "wiki",
+    "win",
+    "work",
+    "world",
+    "ws",
+    "wtf",
+    "xxx",
+    "xyz",
+    "za",
+    "zone",
+    "бг",
+    "бел",
+    "қаз",
+    "мкд",
+    "мон",
+    "москва",
+    "онлайн",
+    "орг",
+    "рус",
+    "рф",
+    "сайт",
+    "срб",
+    "укр",
+    "ελ",
+    "ευ",
+    "հայ",
+    "გე",
+    "ישראל",
+    "قطر",
+    "مصر",
+    "ایران",
+    "عمان",
+    "موقع",
+    "شبكة",
+    "الاردن",
+    "المغرب",
+    "امارات",
+    "السعودية",
+    "भारत",
+    "नेट",
+    "ভারত",
+    "ไทย",
+    "中国",
+    "中國",
+    "公司",
+    "台湾",
+    "台灣",
+    "在线",
+    "商店",
+    "网址",
+    "网站",
+    "网络",
+    "網路",
+    "香港",
+    "みんな",
+    "コム",
+    "닷컴",
+    "닷넷",
+    "한국",
 ];
 
-/// Says whether a text holds a link: with a scheme, with `www.`, or as a bare name with a known ending or a path.
+/// Endings of files, which are no endings of links although some are domains.
+const FILES: &[&str] = &[
+    "c", "cc", "cpp", "cs", "css", "csv", "cfg", "conf", "doc", "docx", "gif", "go", "gz", "h", "html", "htm", "ini",
+    "java", "jpeg", "jpg", "js", "json", "jsx", "kt", "lock", "log", "lua", "md", "mp3", "mp4", "pdf", "php", "pl",
+    "png", "ps1", "py", "rb", "rs", "rst", "sh", "sql", "svg", "swift", "tar", "toml", "ts", "tsx", "txt", "vue",
+    "xml", "yaml", "yml", "zip",
+];
+
+/// Schemes that lead to a page, `hxxp` and its like among them.
+const WEB: &[&str] =
+    &["http", "https", "hxxp", "hxxps", "htp", "htps", "ttp", "ttps", "hxtp", "h**p", "h**ps", "ftp", "fxp"];
+
+/// Says whether a text holds a link: with a scheme, with `www.`, as a bare name with a known ending or a path, or as the
+/// address of a machine with a port or a path.
 #[must_use]
 pub fn has_link(text: &str) -> bool {
-    words(text).any(|word| link(word).is_some())
+    find(text, 1, |_| ()).count > 0
 }
 
-/// The links of a text, in order.
+/// The links of a text, in order; at most [`MOST`].
 #[must_use]
 pub fn links(text: &str) -> Vec<Link> {
-    words(text).filter_map(link).collect()
+    let mut links = Vec::new();
+    find(text, MOST, |host| links.push(Link { host: normal_host(host) }));
+    links
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | '"' | ',' | ';'))
+struct Found {
+    count: usize,
 }
 
-fn link(word: &str) -> Option<Link> {
-    let word = word.to_lowercase();
-    let (scheme, rest) = word.split_once("://").map_or((None, word.as_str()), |(scheme, rest)| (Some(scheme), rest));
-    if scheme.is_some_and(str::is_empty) || rest.is_empty() {
-        return None;
+/// Calls `found` with the host of each link, as it was written, but in lower case.
+fn find(text: &str, most: usize, mut found: impl FnMut(&str)) -> Found {
+    let mut count = 0;
+    // Nothing is a link without a dot or a scheme, and most texts have neither inside a word.
+    if !may_hold_link(text) {
+        return Found { count };
     }
-    let (host, has_path) = match rest.split_once('/') {
-        Some((host, _)) => (host, true),
-        None => (rest.trim_end_matches(['.', '!', '?', ':']), false),
+    let readable = readable(text);
+    for word in readable.split(is_gap).filter(|word| word.len() > 3) {
+        if count == most {
+            break;
+        }
+        if let Some(host) = host(word) {
+            found(host);
+            count += 1;
+        }
+    }
+    Found { count }
+}
+
+fn may_hold_link(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    !text.is_ascii()
+        || bytes.windows(2).any(|pair| matches!(pair[0], b'.' | b':') && !pair[1].is_ascii_whitespace())
+        || bytes.windows(4).any(|four| four.eq_ignore_ascii_case(b"dot)") || four.eq_ignore_ascii_case(b"dot]"))
+}
+
+fn is_gap(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(
+            c,
+            '(' | ')'
+                | '<'
+                | '>'
+                | '['
+                | ']'
+                | '{'
+                | '}'
+                | '"'
+                | ','
+                | ';'
+                | '|'
+                | '`'
+                | '“'
+                | '”'
+                | '„'
+                | '«'
+                | '»'
+                | '，'
+                | '、'
+                | '；'
+                | '（'
+                | '）'
+                | '【'
+                | '】'
+                | '「'
+                | '」'
+                | '！'
+                | '？'
+        )
+}
+
+/// The text in lower case, without what cannot be seen, with every kind of dot and letter that a browser takes for ASCII,
+/// and with the dots that people put into brackets.
+fn readable(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase() && !matches!(byte, b'[' | b'(' | b'{');
+    if text.bytes().all(plain) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            'A'..='Z' => out.push(c.to_ascii_lowercase()),
+            c if c.is_ascii() => out.push(c),
+            c if is_invisible(c) => {}
+            '。' | '．' | '｡' | '․' => out.push('.'),
+            // Full-width forms of ASCII.
+            '\u{ff01}'..='\u{ff5e}' => {
+                let ascii = char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c);
+                if matches!(ascii, '!' | '?' | ',' | ';' | '(' | ')') {
+                    out.push(c)
+                } else {
+                    out.extend(ascii.to_lowercase())
+                }
+            }
+            // Letters in circles and of mathematics; letters with marks are other letters here.
+            '\u{2460}'..='\u{24ff}' | '\u{1d400}'..='\u{1d7ff}' | '\u{1f100}'..='\u{1f1ff}' => {
+                super::fold(c, |c| out.push(c));
+            }
+            c => out.extend(c.to_lowercase()),
+        }
+    }
+    let dotted = ["[.]", "(.)", "{.}", "[dot]", "(dot)", "{dot}"].iter().fold(out, |out, dot| {
+        if !out.contains(dot) {
+            return out;
+        }
+        let around = [format!(" {dot} "), format!("{dot} "), format!(" {dot}"), (*dot).to_owned()];
+        around.iter().fold(out, |out, form| out.replace(form, "."))
+    });
+    dotted.into()
+}
+
+/// The host that a word leads to.
+fn host(word: &str) -> Option<&str> {
+    if let Some(rest) = after_scheme(word) {
+        let host = authority(rest).trim_end_matches(['.', '!', '?', '\'', '*', '_', ':', '…']);
+        return (!host.is_empty()).then_some(host);
+    }
+    let word = word.trim_start_matches(|c: char| !c.is_alphanumeric());
+    let (written, has_path) = match word.find(['/', '?', '#', '\\']) {
+        Some(at) => (&word[..at], word[at + 1..].chars().any(char::is_alphanumeric)),
+        None => (word, false),
     };
-    let host = host.split(':').next().unwrap_or_default();
-    let named = scheme.is_some() || host.strip_prefix("www.").is_some_and(|rest| rest.contains('.'));
-    if !named && !is_bare(host, has_path) {
+    let written = written.trim_end_matches(|c: char| !c.is_alphanumeric());
+    // `me@example.com` is where somebody is written to; with a path it leads somewhere.
+    if written.contains('@') && !has_path {
         return None;
     }
-    let host = Host::parse(host).map(|host| host.to_string()).unwrap_or_default();
-    Some(Link { host })
+    let written = written.rsplit('@').next().unwrap_or_default();
+    let (host, has_port) = match written.split_once(':') {
+        // `look:example.com`
+        Some((before, host)) if !before.contains('.') => (host, false),
+        Some((host, port)) => (host, !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())),
+        None => (written, false),
+    };
+    is_bare(host, has_path, has_port).then_some(host)
 }
 
-fn is_bare(host: &str, has_path: bool) -> bool {
+/// What follows `scheme://`, or the `https:` that browsers take for it.
+fn after_scheme(word: &str) -> Option<&str> {
+    let at = word.find("://").or_else(|| word.find(':'))?;
+    let (before, rest) = (&word[..at], &word[at + 1..]);
+    let scheme =
+        before.rsplit(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '*' | '+')).next().unwrap_or_default();
+    let slashes = rest.len() - rest.trim_start_matches(['/', '\\']).len();
+    let rest = &rest[slashes..];
+    let leads = slashes >= 2 && !scheme.is_empty() || WEB.contains(&scheme) && rest.contains('.');
+    (leads && rest.chars().next().is_some_and(|c| c.is_alphanumeric() || c == '[')).then_some(rest)
+}
+
+/// The host of what follows a scheme: no name, no password, no port, no path.
+fn authority(rest: &str) -> &str {
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    host.split(':').next().unwrap_or_default()
+}
+
+fn is_bare(host: &str, has_path: bool, has_port: bool) -> bool {
     let Some((name, ending)) = host.rsplit_once('.') else { return false };
-    let labels =
-        name.split('.').all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'));
-    labels && ending.len() >= 2 && ending.chars().all(char::is_alphabetic) && (has_path || ENDINGS.contains(&ending))
+    let is_label = |label: &str| {
+        let fits = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        (1..=63).contains(&label.chars().count()) && label.chars().all(fits)
+    };
+    if host.len() > 253 || !name.split('.').all(is_label) {
+        return false;
+    }
+    if ending.bytes().all(|byte| byte.is_ascii_digit()) {
+        let numbers = host.split('.').filter(|part| part.parse::<u8>().is_ok()).count();
+        return numbers == 4 && host.split('.').count() == 4 && (has_path || has_port);
+    }
+    // A last label is written in one script, in letters, and not in capitals in mid-word.
+    let is_ending =
+        ending.chars().count() >= 2 && ending.chars().all(char::is_alphabetic) || ending.starts_with("xn--");
+    if !is_ending || !name.chars().any(char::is_alphanumeric) {
+        return false;
+    }
+    let known = ENDINGS.contains(&ending) || ending.starts_with("xn--");
+    let is_www = name.starts_with("www.") || name == "www";
+    let is_file = FILES.contains(&ending);
+    (known && (!is_file || has_path || has_port))
+        || (is_www && name != "www")
+        || (!is_file && ending.is_ascii() && (has_path || has_port))
+}
+
+/// A host as lists write it.
+fn normal_host(host: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if host.bytes().all(plain) && !host.contains("xn--") {
+        return host.trim_end_matches('.').to_owned();
+    }
+    Host::parse(host).map(|host| host.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn hosts(text: &str) -> Vec<String> {
+        links(text).into_iter().map(|link| link.host).collect()
+    }
 
     #[test]
     fn links_are_found_as_people_write_them() {
@@ -70,6 +439,26 @@ mod tests {
             "go to Example.com!",
             "a bit.ly/x",
             "x.y.dev",
+            "hxxps://bad.example/a",
+            "https:\\\\example.com",
+            "https:example.com",
+            "example[.]com",
+            "example (dot) com",
+            "ex\u{200b}ample.c\u{ad}om",
+            "ｅｘａｍｐｌｅ．ｃｏｍ",
+            "пример.рф",
+            "例子.中国",
+            "xn--e1afmkfd.xn--p1ai",
+            "[text](https://example.com/a_(b))",
+            "**example.com**",
+            "1.2.3.4:8080",
+            "10.0.0.1/admin",
+            "someone@evil.example/path",
+            "link:https://example.com",
+            "example.com?q=1",
+            "'example.org'",
+            "see example.net.",
+            "tg://join",
         ] {
             assert!(has_link(text), "{text}");
         }
@@ -77,10 +466,42 @@ mod tests {
 
     #[test]
     fn ordinary_text_is_no_link() {
-        for text in
-            ["hello. world", "e.g. this", "3.14", "a/b", "node.js", "and/or", "wait...what", "www.", "://", "v1.2.3"]
-        {
+        for text in [
+            "hello. world",
+            "e.g. this",
+            "3.14",
+            "a/b",
+            "node.js",
+            "and/or",
+            "wait...what",
+            "www.",
+            "://",
+            "v1.2.3",
+            "me@example.com",
+            "main.rs and build.sh",
+            "src/main.rs",
+            "1.2.3.4",
+            "Привет.как дела",
+            "12:30",
+            "note: this",
+            "std::io::Read",
+            "foo.bar",
+            "你好。世界",
+            "10.000,00",
+            "a.m./p.m.",
+            "http is a protocol",
+        ] {
             assert!(!has_link(text), "{text}");
         }
+    }
+
+    #[test]
+    fn hosts_are_as_lists_write_them() {
+        assert_eq!(hosts("https://user:pass@Example.COM:8443/a?b#c, b.org."), ["example.com", "b.org"]);
+        assert_eq!(hosts("https://пример.рф/x"), ["xn--e1afmkfd.xn--p1ai"]);
+        assert_eq!(links("https://пример.рф/x")[0].shown_host(), "пример.рф");
+        assert_eq!(hosts("https://good.example@evil.example/"), ["evil.example"]);
+        assert_eq!(hosts("ex\u{200d}ample.com и example。com"), ["example.com", "example.com"]);
+        assert_eq!(links(&"a.co ".repeat(300)).len(), MOST);
     }
 }
