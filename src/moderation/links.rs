@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Domains, Lists, Rules, Text, Verdict};
-use crate::text::{Link, fold, has_link, links};
+use crate::text::{Link, fold, links};
 
 /// What listed domains look like.
 #[derive(Debug)]
@@ -22,11 +22,11 @@ impl Looks {
     /// Says whether a link's domain is made to be taken for another.
     fn deceives(&self, link: &Link) -> bool {
         let shown = link.shown_host();
-        if !shown.is_ascii() && shown.split('.').any(|label| is_mixed(label)) {
+        if !shown.is_ascii() && shown.split('.').any(is_mixed) {
             return true;
         }
         let is_latin_zone = shown.rsplit('.').next().is_some_and(str::is_ascii);
-        if !shown.is_ascii() && is_latin_zone && shown.split('.').any(|label| is_all_lookalikes(label)) {
+        if !shown.is_ascii() && is_latin_zone && shown.split('.').any(is_all_lookalikes) {
             return true;
         }
         let begins = |at: usize| at == 0 || shown.as_bytes().get(at - 1) == Some(&b'.');
@@ -89,10 +89,10 @@ fn alphabet(c: char) -> Option<&'static str> {
 
 /// The first finding: denied, of somebody new, deceiving, too many, unlisted.
 pub(super) fn check(text: &Text<'_>, lists: &Lists, looks: &Looks, rules: &Rules) -> Verdict {
-    if !has_link(text.text) {
+    let links = links(text.text);
+    if links.is_empty() {
         return Verdict::Allow;
     }
-    let links = links(text.text);
     let shown = |link: &Link| link.shown_host().into_owned();
     if rules.link_denied.is_on()
         && let Some(link) = links.iter().find(|link| lists.denied().contains(&link.host))

@@ -1,11 +1,11 @@
 //! A text reduced to what is read: characters folded, stretched letters counted instead of repeated. Every unit knows its
 //! place in the original. Linear in the text, whatever it is.
 //!
-//! A normalised text, normalised again, is the same text; it has at most [`fold::MOST`] characters for each of the original.
+//! A normalised text, normalised again, is the same text; it has at most [`crate::text::fold::MOST`] characters for each of the original.
 
 use unicode_normalization::char::{compose, is_combining_mark};
 
-use crate::text::fold;
+use crate::text::fold::Folder;
 
 /// One character of a normalised text, and the row of originals that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Unit {
     pub start: u32,
     /// Where in the original it ends, in bytes.
     pub end: u32,
+    /// It is a letter, or a mark that belongs to one.
+    pub is_letter: bool,
 }
 
 /// A normalised text.
@@ -70,7 +72,7 @@ impl Normal {
         } else if let Some(syllable) = hangul(last.ch, unit.ch) {
             let start = last.start;
             self.units.pop();
-            self.push(Unit { ch: syllable, run: 1, start, end: unit.end });
+            self.push(Unit { ch: syllable, run: 1, start, ..unit });
         } else {
             self.units.push(unit);
         }
@@ -86,11 +88,12 @@ fn hangul(first: char, second: char) -> Option<char> {
 #[must_use]
 pub fn normalise(text: &str) -> Normal {
     let mut normal = Normal { units: Vec::with_capacity(text.len()) };
+    let folder = Folder::get();
     for (at, c) in text.char_indices() {
         // Longer texts than 4 GiB do not come over the wire.
         let start = u32::try_from(at).unwrap_or(u32::MAX);
         let end = start.saturating_add(c.len_utf8() as u32);
-        fold::fold(c, |ch| normal.push(Unit { ch, run: 1, start, end }));
+        folder.fold(c, |ch| normal.push(Unit { ch, run: 1, start, end, is_letter: is_letter(ch) }));
     }
     if normal.units.last().is_some_and(|last| last.ch == ' ') {
         normal.units.pop();
@@ -106,6 +109,14 @@ pub fn entry(text: &str) -> String {
         .iter()
         .flat_map(|unit| std::iter::repeat_n(unit.ch, if unit.ch == ' ' { 1 } else { unit.run.into() }))
         .collect()
+}
+
+#[inline]
+fn is_letter(ch: char) -> bool {
+    match ch {
+        'a'..='z' | 'а'..='я' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' => true,
+        ch => !ch.is_ascii() && (ch.is_alphabetic() || is_mark(ch)),
+    }
 }
 
 /// Says whether a character is a mark that belongs to the letter before it, as in Indic scripts.

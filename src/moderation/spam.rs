@@ -51,13 +51,12 @@ fn count_mentions(text: &str) -> usize {
 
 fn find_repetition(text: &str, rule: &Repetition) -> Option<String> {
     if text.len() > rule.characters {
-        // Groups of characters may stand there a little longer than one alone: laughter, for instance.
-        let row = longest_row(text.chars(), 1);
-        if row > rule.characters {
-            return Some(format!("one character {row} times in a row, the most is {}", rule.characters));
+        let rows = longest_rows(text);
+        if rows[0] > rule.characters {
+            return Some(format!("one character {} times in a row, the most is {}", rows[0], rule.characters));
         }
-        let row = longest_row(text.chars(), LONGEST_GROUP);
-        if row > rule.characters.saturating_mul(2) {
+        // Groups of characters may stand there a little longer than one alone: laughter, for instance.
+        if let Some(row) = rows.iter().find(|row| **row > rule.characters.saturating_mul(2)) {
             return Some(format!("the same few characters again and again, {row} in all"));
         }
     }
@@ -82,19 +81,18 @@ fn find_repetition(text: &str, rule: &Repetition) -> Option<String> {
     None
 }
 
-/// The longest stretch, in characters, in which each is the one that stood up to `group` places before it.
-fn longest_row(text: impl Iterator<Item = char>, group: usize) -> usize {
+/// The longest stretch, in characters, in which each is the one that stood one, two, three or four places before it.
+fn longest_rows(text: &str) -> [usize; LONGEST_GROUP] {
     let mut recent = ['\0'; LONGEST_GROUP];
-    let (mut rows, mut longest) = ([0; LONGEST_GROUP], 0);
-    for c in text {
-        for (distance, row) in rows.iter_mut().enumerate().take(group) {
-            *row = if recent[LONGEST_GROUP - 1 - distance] == c { *row + 1 } else { 0 };
-            longest = longest.max(*row);
+    let (mut rows, mut longest) = ([1; LONGEST_GROUP], [1; LONGEST_GROUP]);
+    for c in text.chars() {
+        for distance in 0..LONGEST_GROUP {
+            rows[distance] = if recent[distance] == c { rows[distance] + 1 } else { 1 };
+            longest[distance] = longest[distance].max(rows[distance]);
         }
-        recent.rotate_left(1);
-        recent[LONGEST_GROUP - 1] = c;
+        recent = [c, recent[0], recent[1], recent[2]];
     }
-    longest + usize::from(longest > 0)
+    longest
 }
 
 /// How often the same group of up to four words stands in a row.

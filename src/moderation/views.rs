@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::normalise::{Normal, Unit, is_mark};
+use super::normalise::{Normal, Unit};
 
 /// The most characters between two spaces that are read in more than one way.
 const LONGEST: usize = 96;
@@ -96,7 +96,7 @@ impl Haystack {
         // A sign in the place of a letter, if a letter follows.
         let mut hidden: Option<&Unit> = None;
         for (at, unit) in units.iter().enumerate() {
-            let letter = if is_letter(unit.ch) {
+            let letter = if unit.is_letter {
                 Some(unit.ch)
             } else if view.leet {
                 leet(units, at, view.as_l)
@@ -185,7 +185,7 @@ impl Shape {
         let mut shape = Self { is_single: true, ..Self::default() };
         let (mut before, mut punctuation) = (false, false);
         for (at, unit) in chunk.iter().enumerate() {
-            let letter = is_letter(unit.ch);
+            let letter = unit.is_letter;
             let sign = !letter && leet(chunk, at, false).is_some();
             shape.letters += usize::from(letter);
             shape.leet += usize::from(sign);
@@ -199,10 +199,6 @@ impl Shape {
         }
         shape
     }
-}
-
-fn is_letter(ch: char) -> bool {
-    ch.is_ascii_lowercase() || !ch.is_ascii() && (ch.is_alphabetic() || is_mark(ch))
 }
 
 /// The letter that a digit or sign stands for at its place.
@@ -226,8 +222,7 @@ fn leet(units: &[Unit], at: usize, as_l: bool) -> Option<char> {
         '(' | '<' => 'c',
         _ => return None,
     };
-    let is_word =
-        |unit: &Unit| is_letter(unit.ch) || unit.ch.is_ascii_digit() || matches!(unit.ch, '$' | '@' | '!' | '|');
+    let is_word = |unit: &Unit| unit.is_letter || unit.ch.is_ascii_digit() || matches!(unit.ch, '$' | '@' | '!' | '|');
     let follows = || units.get(at + 1).is_some_and(is_word);
     let precedes = || at.checked_sub(1).and_then(|at| units.get(at)).is_some_and(is_word);
     let fits = match ch {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::automaton::Automaton;
+use aho_corasick::nfa::contiguous::NFA;
+use aho_corasick::{Anchored, MatchKind, PatternID, dfa::DFA};
 
 use super::lists::{Severity, Word};
 use super::normalise::{Normal, is_mark};
@@ -16,11 +18,13 @@ const LONG_ENOUGH: usize = 4;
 /// Words of this many letters are also found with letters hidden by `*`.
 const LONG_ENOUGH_TO_HIDE: usize = 4;
 
+/// Lists with fewer bytes than this, hidden letters included, get a table.
+const MOST_SMALL: usize = 64 << 10;
+
 /// Finds words. Built once for a list.
 #[derive(Debug)]
 pub(super) struct Matcher {
-    /// `None` when nothing is listed, or when the list is too large for an automaton, which its limits exclude.
-    automaton: Option<AhoCorasick>,
+    automaton: Machine,
     patterns: Vec<Pattern>,
 }
 
@@ -60,22 +64,20 @@ impl Matcher {
             builder.add(word, Kind::Innocent);
         }
         let Builder { texts, patterns, .. } = builder;
-        let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).kind(kind(&texts)).build(&texts).ok();
-        Self { automaton: automaton.filter(|_| !texts.is_empty()), patterns }
+        Self { automaton: Machine::new(&texts), patterns }
     }
 
     /// The strongest word of a text; of equals the first.
     pub fn check(&self, original: &str, normal: &Normal) -> Verdict {
-        let Some(automaton) = &self.automaton else { return Verdict::Allow };
         let hay = Haystack::new(normal);
         let (mut hits, mut innocent) = (Vec::new(), Vec::new());
-        for found in automaton.find_overlapping_iter(&hay.text) {
-            let Some(pattern) = self.patterns.get(found.pattern().as_usize()) else { continue };
-            let hit = Hit { pattern, start: found.start(), end: found.end() };
+        self.automaton.find(hay.text.as_bytes(), |pattern, start, end| {
+            let Some(pattern) = self.patterns.get(pattern.as_usize()) else { return };
+            let hit = Hit { pattern, start, end };
             if has_borders(&hay, &hit) && has_runs(&hay, &hit) {
                 if pattern.kind == Kind::Innocent { &mut innocent } else { &mut hits }.push(hit);
             }
-        }
+        });
         let innocent = Covers::new(innocent);
         let mut strongest: Option<Hit<'_>> = None;
         for hit in hits.into_iter().filter(|hit| !innocent.cover(hit)) {
@@ -87,10 +89,45 @@ impl Matcher {
     }
 }
 
-/// A table for each state is fastest, and small enough for lists that people write.
-fn kind(texts: &[String]) -> Option<AhoCorasickKind> {
-    let bytes: usize = texts.iter().map(String::len).sum();
-    (bytes < 64 << 10).then_some(AhoCorasickKind::DFA)
+/// The automaton. A table for each state is fastest, and small enough for lists that people write.
+#[derive(Debug)]
+enum Machine {
+    Small(DFA),
+    Large(NFA),
+    /// Nothing is listed, or more than an automaton holds, which the limits of a list exclude.
+    None,
+}
+
+impl Machine {
+    fn new(texts: &[String]) -> Self {
+        let bytes: usize = texts.iter().map(String::len).sum();
+        let small = || DFA::builder().match_kind(MatchKind::Standard).build(texts).map(Self::Small);
+        let large = || NFA::builder().match_kind(MatchKind::Standard).build(texts).map(Self::Large);
+        let machine = if bytes < MOST_SMALL { small() } else { large() };
+        machine.ok().filter(|_| !texts.is_empty()).unwrap_or(Self::None)
+    }
+
+    fn find(&self, hay: &[u8], found: impl FnMut(PatternID, usize, usize)) {
+        match self {
+            Self::Small(automaton) => scan(automaton, hay, found),
+            Self::Large(automaton) => scan(automaton, hay, found),
+            Self::None => {}
+        }
+    }
+}
+
+/// Every place of every pattern, also those that overlap: one step for each byte.
+fn scan(automaton: &impl Automaton, hay: &[u8], mut found: impl FnMut(PatternID, usize, usize)) {
+    let Ok(mut state) = automaton.start_state(Anchored::No) else { return };
+    for (at, byte) in hay.iter().enumerate() {
+        state = automaton.next_state(Anchored::No, state, *byte);
+        if automaton.is_special(state) && automaton.is_match(state) {
+            for index in 0..automaton.match_len(state) {
+                let pattern = automaton.match_pattern(state, index);
+                found(pattern, at + 1 - automaton.pattern_len(pattern), at + 1);
+            }
+        }
+    }
 }
 
 fn verdict(original: &str, hay: &Haystack, hit: &Hit<'_>) -> Verdict {

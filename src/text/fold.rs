@@ -108,18 +108,35 @@ pub fn is_invisible(c: char) -> bool {
 
 /// Gives `emit` what a character is folded into: nothing, itself, or up to [`MOST`] characters. White space and control
 /// characters are one space each.
-#[inline]
-pub fn fold(c: char, mut emit: impl FnMut(char)) {
-    let entry = TABLE.look(c);
-    match entry {
-        DROPPED => {}
-        entry if entry & SEVERAL != 0 => {
-            let (at, count) = ((entry & 0xffff) as usize, ((entry >> 16) & 0xf) as usize);
-            for c in TABLE.several.iter().skip(at).take(count) {
-                emit(*c);
+pub fn fold(c: char, emit: impl FnMut(char)) {
+    Folder::get().fold(c, emit);
+}
+
+/// Folds many characters.
+#[derive(Clone, Copy)]
+pub struct Folder(&'static Table);
+
+impl Folder {
+    /// Makes the table when it is asked for first, in milliseconds.
+    #[must_use]
+    pub fn get() -> Self {
+        Self(&TABLE)
+    }
+
+    /// As [`fold()`].
+    #[inline]
+    pub fn fold(self, c: char, mut emit: impl FnMut(char)) {
+        let entry = self.0.look(c);
+        match entry {
+            DROPPED => {}
+            entry if entry & SEVERAL != 0 => {
+                let (at, count) = ((entry & 0xffff) as usize, ((entry >> 16) & 0xf) as usize);
+                for c in self.0.several.iter().skip(at).take(count) {
+                    emit(*c);
+                }
             }
+            entry => emit(char::from_u32(entry).unwrap_or(c)),
         }
-        entry => emit(char::from_u32(entry).unwrap_or(c)),
     }
 }
 
