@@ -3,6 +3,7 @@
 //! Pure: knows no list, no rule and no author. What is to be thought of a text is said by `moderation` and `access`.
 
 pub mod confusables;
+mod endings;
 pub mod fold;
 pub mod links;
 
