@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::aio::ConnectionManager;
 use redis::{PushInfo, PushKind, RedisResult, Value};
@@ -23,8 +24,12 @@ pub(super) struct Gate {
     pushes: Pushes,
     generation: Generation,
     wanted: Mutex<HashSet<String>>,
+    /// Channels that are wanted as ordinary ones too.
+    plain: Mutex<HashSet<String>>,
     /// Channels that a Cluster took away because their slot moved; nobody else says so, and they would stay silent.
     taken: Mutex<HashSet<String>>,
+    /// A connection was lost. In a Cluster the client tries once to have its channels again; that may be too early.
+    lost: AtomicBool,
     pub(super) wake: Notify,
 }
 
@@ -34,7 +39,9 @@ impl Gate {
             pushes,
             generation: Generation::default(),
             wanted: Mutex::default(),
+            plain: Mutex::default(),
             taken: Mutex::default(),
+            lost: AtomicBool::new(false),
             wake: Notify::new(),
         })
     }
@@ -43,6 +50,10 @@ impl Gate {
     pub(super) fn pass(&self, generation: u64, push: PushInfo) {
         if !self.generation.is_current(generation) {
             return;
+        }
+        if push.kind == PushKind::Disconnection {
+            self.lost.store(true, Ordering::Release);
+            self.wake.notify_one();
         }
         if push.kind == PushKind::SUnsubscribe
             && let Some(Value::BulkString(channel)) = push.data.first()
@@ -77,17 +88,23 @@ impl Listener {
     pub async fn subscribe(&self, channels: &[String]) -> RedisResult<()> {
         let _turn = self.changing.lock().await;
         self.gate.wanted.lock().extend(channels.iter().cloned());
+        self.ask_for(channels).await
+    }
+
+    async fn ask_for(&self, channels: &[String]) -> RedisResult<()> {
         match &self.way {
             Way::Server(current) => ConnectionManager::clone(&current.load()).subscribe(channels).await,
             Way::Cluster(connection) => {
+                let mut result = Ok(());
                 for channels in channels.chunks(AT_ONCE) {
                     let asked = channels.iter().map(|channel| {
                         let mut connection = connection.clone();
                         async move { connection.ssubscribe(channel).await }
                     });
-                    try_join_all(asked).await?;
+                    // Not given up at the first failure: the other shards work.
+                    result = join_all(asked).await.into_iter().fold(result, Result::and);
                 }
-                Ok(())
+                result
             }
         }
     }
@@ -98,6 +115,7 @@ impl Listener {
     /// When Redis does not confirm.
     pub async fn subscribe_both(&self, channel: &str) -> RedisResult<()> {
         if let Way::Cluster(connection) = &self.way {
+            self.gate.plain.lock().insert(channel.to_owned());
             connection.clone().subscribe(channel).await?;
         }
         self.subscribe(&[channel.to_owned()]).await
@@ -121,7 +139,7 @@ impl Listener {
                         let mut connection = connection.clone();
                         async move { connection.sunsubscribe(channel).await }
                     });
-                    try_join_all(asked).await?;
+                    join_all(asked).await.into_iter().fold(Ok(()), Result::and)?;
                 }
                 Ok(())
             }
@@ -156,8 +174,17 @@ impl Listener {
         true
     }
 
-    /// Takes back what a Cluster took away.
+    /// Takes back what a Cluster took away, and after the loss of a connection everything: nobody says which channels
+    /// it carried, and subscribing twice does no harm.
     pub(super) async fn take_back(&self) -> RedisResult<()> {
+        if self.gate.lost.swap(false, Ordering::AcqRel) {
+            let result = self.have_all_again().await;
+            if result.is_err() {
+                self.gate.lost.store(true, Ordering::Release);
+                return result;
+            }
+        }
+        let _turn = self.changing.lock().await;
         let taken: Vec<String> = std::mem::take(&mut *self.gate.taken.lock()).into_iter().collect();
         let wanted: Vec<String> = {
             let wanted = self.gate.wanted.lock();
@@ -167,10 +194,22 @@ impl Listener {
             return Ok(());
         }
         tracing::info!(channels = wanted.len(), "the Cluster moved channels: subscribing to them again");
-        let result = self.subscribe(&wanted).await;
+        let result = self.ask_for(&wanted).await;
         if result.is_err() {
             self.gate.taken.lock().extend(wanted);
         }
         result
+    }
+
+    async fn have_all_again(&self) -> RedisResult<()> {
+        let _turn = self.changing.lock().await;
+        let plain: Vec<String> = self.gate.plain.lock().iter().cloned().collect();
+        let wanted: Vec<String> = self.gate.wanted.lock().iter().cloned().collect();
+        if let Way::Cluster(connection) = &self.way {
+            for channel in plain {
+                connection.clone().subscribe(channel).await?;
+            }
+        }
+        self.ask_for(&wanted).await
     }
 }

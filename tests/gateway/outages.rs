@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{RoomSpec, Stack, TestClient, TestGateway, TestRoom, TestUser, eventually};
+use crate::outages_stage::{pair, send_until_stored};
+use crate::support::{RoomSpec, Stack, TestClient, eventually};
 
 /// A port on which nobody listens.
 const NOWHERE: &str = "127.0.0.1:1";
@@ -35,96 +36,6 @@ async fn without_djangos_cache_it_does_not_start_and_says_so() {
     assert_eq!(code, 69, "{log}");
     assert!(log.contains(r#""dependency":"Django's cache (GATEWAY_CACHE_URL)""#), "{log}");
     assert!(!log.contains("secret"), "{log}");
-}
-
-struct Pair {
-    stack: Stack,
-    gateways: [TestGateway; 2],
-    room: TestRoom,
-    late: TestUser,
-    clients: [TestClient; 2],
-}
-
-/// Ada and Grace in one room, on two instances.
-async fn pair() -> Pair {
-    let stack = Stack::start().await;
-    let start = || {
-        let builder = stack.gateway().env("GATEWAY_LIMIT_MESSAGES_PER_MINUTE", 0);
-        builder.env("GATEWAY_LIMIT_CONNECTS_PER_MINUTE", 0).start()
-    };
-    let gateways = [start().await, start().await];
-    let room = stack.room(RoomSpec::default()).await;
-    let (ada, grace, late) = (stack.user("ada").await, stack.user("grace").await, stack.user("late").await);
-    let clients = [gateways[0].enter(&room, &ada).await, gateways[1].enter(&room, &grace).await];
-    Pair { stack, gateways, room, late, clients }
-}
-
-/// Sends until it is acknowledged, and returns the refusals that came before.
-async fn send_until_stored(client: &mut TestClient, content: &str) -> Vec<Value> {
-    let mut refusals = Vec::new();
-    loop {
-        client.send(json!({"type": "send_message", "content": content, "client_id": content})).await;
-        let answer = client.wait_until("an answer", |event| {
-            event["clientId"] == content && (event["event"] == "message_ack" || event["event"] == "error")
-        });
-        match answer.await {
-            event if event["event"] == "message_ack" => return refusals,
-            event => refusals.push(event),
-        }
-    }
-}
-
-impl Pair {
-    /// Both may talk, both hear it, and somebody new gets in.
-    async fn works_again(&mut self) {
-        for (at, content) in ["from one", "from two"].into_iter().enumerate() {
-            send_until_stored(&mut self.clients[at], content).await;
-            self.clients[1 - at].wait_until(content, |event| event["message"]["content"] == content).await;
-        }
-        for gateway in &self.gateways {
-            gateway.ready().await;
-            let dial = gateway.dial(&self.room.path()).jwt(&self.stack.jwt(&self.late));
-            let mut late = dial.connect().await;
-            let state = late.expect_event("room_state").await;
-            let texts: Vec<_> =
-                state["messages"].as_array().unwrap().iter().map(|message| &message["content"]).collect();
-            assert!(texts.contains(&&json!("from one")) && texts.contains(&&json!("from two")), "{texts:?}");
-        }
-    }
-
-    async fn is_not_ready(&self, part: &str) {
-        for gateway in &self.gateways {
-            eventually("the gateway is not ready", || async {
-                let reply = gateway.ops("/readyz").await;
-                reply.status == 503 && reply.body.contains(part)
-            })
-            .await;
-        }
-    }
-
-    /// A send is refused, politely; pings are answered.
-    async fn refuses_sends(&mut self) {
-        for client in &mut self.clients {
-            client.send(json!({"type": "send_message", "content": "lost?", "client_id": "c"})).await;
-            let refusal = client.wait_for("error").await;
-            assert_eq!((&refusal["code"], &refusal["clientId"]), (&json!("unavailable"), &json!("c")));
-            assert!(refusal["retryAfter"].as_f64().unwrap() > 0.0, "{refusal}");
-            client.send(json!({"type": "ping"})).await;
-            client.wait_for("pong").await;
-        }
-    }
-
-    async fn turns_newcomers_away(&self) {
-        for gateway in &self.gateways {
-            let dial = gateway.dial(&self.room.path()).jwt(&self.stack.jwt(&self.late));
-            assert_eq!(dial.connect().await.expect_close().await.0, 1013);
-        }
-    }
-
-    async fn stored(&self, content: &str) -> i64 {
-        let count = "SELECT count(*) FROM community_message WHERE content = $1";
-        sqlx::query_scalar(count).bind(content).fetch_one(self.stack.db()).await.unwrap()
-    }
 }
 
 #[tokio::test]

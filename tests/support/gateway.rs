@@ -195,6 +195,11 @@ impl TestGateway {
         self.process.pid()
     }
 
+    /// Sends a signal by name (`STOP`, `CONT`, …).
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
     /// Sends SIGTERM and returns at once: to watch a drain.
     pub fn begin_termination(&self) {
         self.process.signal("TERM");

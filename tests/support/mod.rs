@@ -25,6 +25,9 @@
 //! | [`Dial`] | one connection in the making: token, JWT, origin, cookie, header, source address; `connect()` or `refused()` |
 //! | [`TestClient`] | a WebSocket client: `send`, `expect_event` (the next event, no other), `wait_for` (skips), `events_until`, `expect_silence`, `expect_close` |
 //! | [`FakeOpenAi`] | a moderation API that judges by marks and fails as scripted: `score`, `next`, `always`, `hold`, `go_down`, `requests` |
+//! | [`ChaosProxy`] | a TCP proxy that can cut, delay, throttle, fall silent and lead elsewhere |
+//! | [`PgBouncer`] | a pgbouncer in transaction mode before a database |
+//! | [`RedisCluster`], [`WatchedRedis`] | three nodes of a Cluster; a primary, a replica and three Sentinels |
 //! | [`eventually`] | polls a condition for what no event announces (counters, keys, rows) |
 //!
 //! Rules. Nothing sleeps: wait for an event, or poll with [`eventually`]. Every wait has a guard of [`GUARD`] and ends
@@ -37,9 +40,12 @@ mod client;
 mod gateway;
 mod http;
 mod openai;
+mod pgbouncer;
 mod postgres;
 mod process;
+mod proxy;
 mod redis_server;
+mod redis_setups;
 mod stack;
 
 use std::panic::Location;
@@ -48,11 +54,21 @@ use std::time::Duration;
 pub use client::*;
 pub use gateway::*;
 pub use openai::{Act, FakeOpenAi};
+pub use pgbouncer::PgBouncer;
+pub use proxy::ChaosProxy;
 pub use redis_server::RedisServer;
+pub use redis_setups::{RedisCluster, WatchedRedis};
 pub use stack::*;
 
 /// Longest wait for anything: far more than a busy machine needs, so that it strikes only when something is wrong.
 pub const GUARD: Duration = Duration::from_secs(20);
+
+/// The library that gives a process another time (Debian's `libfaketime`), for `LD_PRELOAD`.
+pub fn faketime() -> &'static str {
+    let there =
+        ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
+    there.into_iter().find(|path| std::path::Path::new(path).exists()).expect("libfaketime is installed")
+}
 
 /// Asks again and again until `check` says yes; panics at the caller's line, naming `what`, after [`GUARD`].
 #[track_caller]

@@ -1,5 +1,6 @@
 //! A Redis server of the test's own, which can be paused, killed and started again on the same port.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -12,27 +13,48 @@ use super::process::Process;
 
 /// One redis-server on a loopback port, without persistence: a restarted one is empty.
 pub struct RedisServer {
-    port: u16,
+    pub port: u16,
     directory: TempDir,
+    more: Vec<String>,
     process: Mutex<Process>,
 }
 
 impl RedisServer {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts it with more settings: `["--maxmemory", "2mb"]`.
+    pub async fn start_with(more: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary folder");
+        let more: Vec<String> = more.iter().map(|&text| text.to_owned()).collect();
         for _ in 0..50 {
             let port = next_port();
-            let process = spawn(port, &directory);
+            let process = spawn(port, &directory, &more);
             if answers(port, &process).await {
-                return Self { port, directory, process: Mutex::new(process) };
+                return Self { port, directory, more, process: Mutex::new(process) };
             }
         }
         panic!("no port for a redis-server could be found");
     }
 
+    /// Sends it one command.
+    pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = redis::Client::open(self.url(0)).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
     /// The URL of one of its databases.
     pub fn url(&self, database: u8) -> String {
         format!("redis://127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// One of its databases, as the gateway's own parts take it.
@@ -60,7 +82,7 @@ impl RedisServer {
     pub async fn restart(&self) {
         let mut process = self.process.lock().await;
         assert!(process.has_ended(), "kill it first");
-        *process = spawn(self.port, &self.directory);
+        *process = spawn(self.port, &self.directory, &self.more);
         let output = process.output().clone();
         assert!(answers(self.port, &process).await, "redis-server did not come back: {:#?}", output.lines());
     }
@@ -68,7 +90,7 @@ impl RedisServer {
 
 /// Each call gives another port, below those the kernel gives to outgoing connections, so that a port is still free
 /// when its server was killed and comes back. Where to begin differs between test processes.
-fn next_port() -> u16 {
+pub fn next_port() -> u16 {
     const FIRST: u16 = 10_240;
     const COUNT: u16 = 22_000;
     static USED: AtomicU16 = AtomicU16::new(0);
@@ -77,11 +99,12 @@ fn next_port() -> u16 {
     FIRST + (begin + USED.fetch_add(1, Ordering::Relaxed)) % COUNT
 }
 
-fn spawn(port: u16, directory: &TempDir) -> Process {
+fn spawn(port: u16, directory: &TempDir, more: &[String]) -> Process {
     let port = port.to_string();
     let directory = directory.path().to_str().expect("a plain path");
     let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", directory];
-    Process::spawn("redis-server", &args.map(str::to_owned), &[])
+    let args: Vec<String> = args.iter().map(|&text| text.to_owned()).chain(more.iter().cloned()).collect();
+    Process::spawn("redis-server", &args, &[])
 }
 
 /// Whether this very process, not another on that port, answers.

@@ -1,0 +1,171 @@
+//! Postgres on bad days: gone, moved, read-only, full, with every connection taken, or behind a pgbouncer.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+
+use crate::outages_stage::{Pair, pair_with, send_until_stored};
+use crate::support::{ChaosProxy, PgBouncer, RoomSpec, Stack};
+
+/// Both instances reach Postgres through a proxy.
+async fn through_a_proxy() -> (ChaosProxy, Pair) {
+    let stack = Stack::start().await;
+    let (address, rest) = split(&stack.database_url());
+    let proxy = ChaosProxy::before(address).await;
+    let pair = Pair::on(stack, &[("DATABASE_URL", rest(proxy.address))]).await;
+    (proxy, pair)
+}
+
+/// Where a database is, and its URL for when it is reached elsewhere.
+fn split(url: &str) -> (SocketAddr, impl Fn(SocketAddr) -> String + use<>) {
+    let (before, after) = url.split_once('@').expect("a user");
+    let (address, database) = after.split_once('/').expect("a database");
+    let (before, database) = (before.to_owned(), database.to_owned());
+    (address.parse().expect("an address"), move |address| format!("{before}@{address}/{database}"))
+}
+
+async fn refuses_but_reads(pair: &mut Pair) {
+    pair.refuses_sends().await;
+    for client in &mut pair.clients {
+        client.send(json!({"type": "typing", "is_typing": true})).await;
+        client.send(json!({"type": "ping"})).await;
+        client.wait_for("pong").await;
+    }
+}
+
+#[tokio::test]
+async fn when_postgres_was_gone_and_came_back_all_goes_on() {
+    let (proxy, mut pair) = through_a_proxy().await;
+    pair.talk("before").await;
+    proxy.cut();
+    refuses_but_reads(&mut pair).await;
+    pair.is_not_ready("postgres").await;
+    proxy.heal();
+    pair.works_again().await;
+    pair.all_of(&["before", "from one", "from two"]).await;
+    assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
+    pair.nobody_left();
+}
+
+#[tokio::test]
+async fn when_postgres_moved_to_another_address_it_is_followed() {
+    let (proxy, mut pair) = through_a_proxy().await;
+    pair.talk("before").await;
+    // The name leads elsewhere from now on, and what was connected is cut off.
+    let elsewhere = ChaosProxy::before(split(&pair.stack.database_url()).0).await;
+    proxy.cut();
+    proxy.lead_to(elsewhere.address);
+    proxy.heal();
+    pair.works_again().await;
+    pair.all_of(&["before", "from one", "from two"]).await;
+    assert!(elsewhere.connections() > 0, "the new address is used");
+    pair.nobody_left();
+}
+
+#[tokio::test]
+async fn a_postgres_that_falls_silent_is_waited_for() {
+    let (proxy, mut pair) = through_a_proxy().await;
+    pair.talk("before").await;
+    proxy.fall_silent();
+    refuses_but_reads(&mut pair).await;
+    proxy.heal();
+    pair.works_again().await;
+    pair.all_of(&["before", "from one", "from two"]).await;
+}
+
+/// Runs a statement about the database of this test.
+async fn on_database(pair: &Pair, statement: &str) {
+    let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(pair.stack.db()).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("ALTER DATABASE {name} {statement}"))).execute(pair.stack.db()).await.unwrap();
+    let end_others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                      WHERE datname = current_database() AND application_name = 'community-gateway'";
+    sqlx::query(end_others).execute(pair.stack.db()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_standby_is_left_when_it_no_longer_is() {
+    let mut pair = pair_with(&[]).await;
+    pair.talk("before").await;
+    on_database(&pair, "SET default_transaction_read_only = on").await;
+    pair.refuses_sends().await;
+    on_database(&pair, "RESET default_transaction_read_only").await;
+    pair.works_again().await;
+    pair.all_of(&["before", "from one", "from two"]).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
+    let mut pair = pair_with(&[]).await;
+    pair.talk("before").await;
+    for statement in [
+        "CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$",
+        "CREATE TRIGGER disk_full BEFORE INSERT ON community_message FOR EACH ROW EXECUTE FUNCTION disk_full()",
+    ] {
+        sqlx::query(statement).execute(pair.stack.db()).await.unwrap();
+    }
+    pair.refuses_sends().await;
+    sqlx::query("DROP TRIGGER disk_full ON community_message").execute(pair.stack.db()).await.unwrap();
+    pair.works_again().await;
+    pair.all_of(&["before", "from one", "from two"]).await;
+    assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
+}
+
+#[tokio::test]
+async fn while_every_connection_is_taken_sends_are_refused_in_time() {
+    let mut pair = pair_with(&[("GATEWAY_DB_POOL", "2".to_owned())]).await;
+    pair.talk("before").await;
+    // Three rooms locked by somebody else take both connections.
+    let mut rooms = vec![pair.room];
+    for _ in 0..2 {
+        rooms.push(pair.stack.room(RoomSpec::default()).await);
+    }
+    let users = pair.stack.users("elsewhere", 2).await;
+    let mut waiting = Vec::new();
+    for (room, user) in rooms[1..].iter().zip(&users) {
+        waiting.push(pair.gateways[0].enter_by_jwt(room, user).await);
+    }
+    let mut lock = pair.stack.db().begin().await.unwrap();
+    sqlx::query("SELECT FROM community_room FOR UPDATE").execute(&mut *lock).await.unwrap();
+    for client in &mut waiting {
+        client.send(json!({"type": "send_message", "content": "waits", "client_id": "waits"})).await;
+    }
+    pair.refuses_sends().await;
+    for client in &mut waiting {
+        let refusal = client.wait_for("error").await;
+        assert_eq!(refusal["code"], "unavailable", "{refusal}");
+    }
+    lock.rollback().await.unwrap();
+    pair.works_again().await;
+    for client in &mut waiting {
+        send_until_stored(client, "waits").await;
+    }
+    assert_eq!(pair.stored("waits").await, 2);
+    pair.all_of(&["before", "from one", "from two"]).await;
+}
+
+#[tokio::test]
+async fn behind_a_pgbouncer_in_transaction_mode_everything_works() {
+    let stack = Stack::start().await;
+    let bouncer = PgBouncer::start(&stack.database_url()).await;
+    let variables = [("DATABASE_URL", bouncer.url()), ("GATEWAY_PGBOUNCER", "true".to_owned())];
+    let mut pair = Pair::on(stack, &variables).await;
+    pair.talk("before").await;
+    pair.works_again().await;
+    let ada = &mut pair.clients[0];
+    ada.send(json!({"type": "send_message", "content": "to be edited", "client_id": "edited"})).await;
+    let ack = ada.wait_until("the ack", |event| event["event"] == "message_ack" && event["clientId"] == "edited").await;
+    let id = ack["messageId"].clone();
+    ada.send(json!({"type": "edit_message", "message_id": id, "content": "edited"})).await;
+    pair.clients[1].wait_for("message_edited").await;
+    pair.clients[1].send(json!({"type": "add_reaction", "message_id": id, "emoji": "👍"})).await;
+    pair.clients[0].wait_for("reaction_updated").await;
+    pair.clients[0].send(json!({"type": "request_history", "limit": 50})).await;
+    let history = pair.clients[0].wait_for("message_history").await;
+    assert!(history["messages"].as_array().unwrap().len() >= 4, "{history}");
+    // The bouncer is restarted: its connections break, as those of Postgres would.
+    bouncer.restart().await;
+    pair.talk("after its restart").await;
+    pair.all_of(&["before", "from one", "from two", "after its restart"]).await;
+}

@@ -1,0 +1,129 @@
+//! Redis as it is run where it must not fail, on bad days: a Cluster whose slots move and whose nodes die, a primary
+//! that Sentinels replace, a line that dies without a word.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::outages_stage::{pair, pair_with, send_until_stored};
+use crate::support::{ChaosProxy, RedisCluster, RoomSpec, WatchedRedis, eventually};
+
+#[tokio::test]
+async fn in_a_cluster_rooms_presence_and_djangos_words_travel_between_instances() {
+    let cluster = RedisCluster::start().await;
+    let mut pair = pair_with(&[("GATEWAY_REDIS_URL", cluster.url())]).await;
+    pair.works_again().await;
+    // Rooms enough that all shards have some.
+    for number in 0..6 {
+        let room = pair.stack.room(RoomSpec::default()).await;
+        let users = pair.stack.users(&format!("of{number}room"), 2).await;
+        let mut one = pair.gateways[0].enter(&room, &users[0]).await;
+        let mut two = pair.gateways[1].enter(&room, &users[1]).await;
+        one.expect_event("user_joined").await;
+        let state: Value = serde_json::from_str(&two.seen()[0]).unwrap();
+        assert_eq!(state["onlineCount"], 2);
+        send_until_stored(&mut two, "hello").await;
+        one.wait_until("hello", |event| event["message"]["content"] == "hello").await;
+
+        let name = format!("community:room:{{{}}}", room.id);
+        let (_, node) = cluster.place(&name).await;
+        let said = json!({"event": "announcement", "text": "from Django"}).to_string();
+        cluster.nodes[node].command::<i64>(&["SPUBLISH", &name, &said]).await;
+        two.wait_for("announcement").await;
+    }
+    // An order reaches every instance, however it is published.
+    for (at, how) in ["PUBLISH", "SPUBLISH"].into_iter().enumerate() {
+        let (_, node) = cluster.place("community:control").await;
+        let user: i64 = sqlx::query_scalar("SELECT id FROM users_user WHERE username = $1")
+            .bind(["ada", "grace"][at])
+            .fetch_one(pair.stack.db())
+            .await
+            .unwrap();
+        let order = json!({"action": "disconnect", "user": user}).to_string();
+        cluster.nodes[node].command::<i64>(&[how, "community:control", &order]).await;
+        pair.clients[at].expect_close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_room_whose_slot_moves_goes_on() {
+    let cluster = RedisCluster::start().await;
+    let mut pair = pair_with(&[("GATEWAY_REDIS_URL", cluster.url())]).await;
+    pair.talk("before").await;
+    let (slot, from) = cluster.place(&format!("community:room:{{{}}}", pair.room.id)).await;
+    cluster.move_slot(slot, from, (from + 1) % 3).await;
+    pair.talk("right after").await;
+    pair.talk("later").await;
+    pair.all_of(&["before", "right after", "later"]).await;
+    pair.works_again().await;
+    pair.nobody_left();
+}
+
+#[tokio::test]
+async fn when_a_node_of_the_cluster_died_and_came_back_all_goes_on() {
+    let cluster = RedisCluster::start().await;
+    let mut pair = pair_with(&[("GATEWAY_REDIS_URL", cluster.url())]).await;
+    pair.talk("before").await;
+    let (_, node) = cluster.place(&format!("community:room:{{{}}}", pair.room.id)).await;
+    cluster.nodes[node].kill().await;
+    pair.refuses_sends().await;
+    cluster.nodes[node].restart().await;
+    cluster.works().await;
+    pair.works_again().await;
+    pair.all_of(&["before", "from one", "from two"]).await;
+    assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
+    pair.nobody_left();
+}
+
+#[tokio::test]
+async fn when_sentinels_replace_a_dead_primary_it_is_followed() {
+    let redis = WatchedRedis::start().await;
+    let mut pair = pair_with(&[("GATEWAY_REDIS_URL", redis.url(3))]).await;
+    pair.talk("before").await;
+    redis.servers[0].kill().await;
+    pair.refuses_sends().await;
+    redis.is_led_by(1).await;
+    pair.works_again().await;
+    pair.all_of(&["before", "from one", "from two"]).await;
+    pair.nobody_left();
+    // The old one comes back as a replica of the new one, and changes nothing.
+    redis.servers[0].restart().await;
+    pair.talk("after its return").await;
+}
+
+#[tokio::test]
+async fn when_sentinels_replace_a_frozen_primary_it_is_followed() {
+    let redis = WatchedRedis::start().await;
+    let mut pair = pair_with(&[("GATEWAY_REDIS_URL", redis.url(3))]).await;
+    pair.talk("before").await;
+    redis.servers[0].pause().await;
+    redis.is_led_by(1).await;
+    pair.works_again().await;
+    redis.servers[0].resume().await;
+    pair.talk("after its return").await;
+    pair.all_of(&["before", "from one", "from two", "after its return"]).await;
+    pair.nobody_left();
+}
+
+#[tokio::test]
+async fn connections_that_died_without_a_word_are_replaced() {
+    let mut pair = pair().await;
+    let target: SocketAddr = pair.stack.redis_server().address();
+    let proxy = ChaosProxy::before(target).await;
+    let through = format!("redis://{}/3", proxy.address);
+    let builder = pair.stack.gateway().env("GATEWAY_REDIS_URL", through);
+    pair.gateways[1] = builder.env("GATEWAY_LIMIT_CONNECTS_PER_MINUTE", 0).start().await;
+    let grace = pair.stack.user("behind the proxy").await;
+    pair.clients[1] = pair.gateways[1].enter(&pair.room, &grace).await;
+    pair.talk("before").await;
+
+    proxy.stall_the_open_ones();
+    send_until_stored(&mut pair.clients[0], "meanwhile").await;
+    pair.gateways[1].wait_for_log("Redis answers on a new connection: replaced the subscription's").await;
+    pair.clients[1].wait_until("meanwhile", |event| event["message"]["content"] == "meanwhile").await;
+    pair.talk("after").await;
+    let replaced = "Redis answers on a new connection: replaced the one for commands";
+    pair.gateways[1].wait_for_log(replaced).await;
+    eventually("the gateway is ready", || async { pair.gateways[1].ops("/readyz").await.status == 200 }).await;
+    pair.all_of(&["before", "meanwhile", "after"]).await;
+}
