@@ -3,19 +3,19 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::RngExt;
-use redis::aio::MultiplexedConnection;
+use redis::aio::ConnectionManager;
 
 /// Where tokens are put.
 #[derive(Clone)]
 pub struct Tokens {
-    connection: MultiplexedConnection,
+    connection: ConnectionManager,
     /// `<KEY_PREFIX>:<VERSION>:`
     prefix: String,
 }
 
 impl Tokens {
     pub async fn connect(url: &str, prefix: &str, version: &str) -> Result<Self, redis::RedisError> {
-        let connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+        let connection = redis::Client::open(url)?.get_connection_manager().await?;
         Ok(Self { connection, prefix: format!("{prefix}:{version}:") })
     }
 

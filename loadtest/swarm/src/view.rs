@@ -104,6 +104,12 @@ impl View {
     fn live(&mut self, event: &[u8], tally: &Tally) -> Meaning {
         // The event's own offset stands last; a text cannot hold these bytes unescaped.
         if let Some(offset) = memmem::rfind(event, b"\"offset\":").and_then(|at| digits(&event[at + 9..])) {
+            let epoch = text_after(event, b"\"epoch\":\"").map(str::to_owned);
+            if epoch.is_some() && self.epoch.is_some() && epoch != self.epoch {
+                // A new life of the log, after an outage of Redis: its offsets begin again. What the old one may have
+                // lost is found by comparing with Postgres.
+                (self.epoch, self.last, self.first) = (epoch, offset - 1, offset - 1);
+            }
             self.seen(offset, tally);
         }
         Meaning::Other
@@ -257,6 +263,13 @@ mod tests {
     fn holes_and_repeats_are_seen() {
         let (_, counts) = after(&[STATE, r#"{"event":"x","offset":13}"#, r#"{"event":"x","offset":12}"#]);
         assert_eq!((counts.deliveries, counts.missed, counts.repeated), (1, 2, 1));
+    }
+
+    #[test]
+    fn offsets_begin_again_in_a_new_epoch() {
+        let (view, counts) =
+            after(&[STATE, r#"{"event":"x","epoch":"8","offset":2}"#, r#"{"event":"x","epoch":"8","offset":3}"#]);
+        assert_eq!((view.last, counts.deliveries, counts.missed, counts.repeated), (3, 2, 0, 0));
     }
 
     #[test]

@@ -13,9 +13,15 @@ pub fn message_edited(message: &Message, place: Place) -> Vec<u8> {
     struct Event<'a> {
         event: &'static str,
         message: MessageJson<'a>,
+        epoch: Text<u64>,
         offset: u64,
     }
-    encode(&Event { event: "message_edited", message: MessageJson(message), offset: place.offset })
+    encode(&Event {
+        event: "message_edited",
+        message: MessageJson(message),
+        epoch: Text(place.epoch),
+        offset: place.offset,
+    })
 }
 
 /// `message_deleted`. Who did it is not known of what Django does without a record.
@@ -29,6 +35,7 @@ pub fn message_deleted(thread: Option<ThreadId>, message: MessageId, by: Option<
         thread_id: Option<Text<ThreadId>>,
         message_id: Text<MessageId>,
         deleted_by: Option<Text<UserId>>,
+        epoch: Text<u64>,
         offset: u64,
     }
     encode(&Event {
@@ -36,6 +43,7 @@ pub fn message_deleted(thread: Option<ThreadId>, message: MessageId, by: Option<
         thread_id: thread.map(Text),
         message_id: Text(message),
         deleted_by: by.map(Text),
+        epoch: Text(place.epoch),
         offset: place.offset,
     })
 }
@@ -58,6 +66,7 @@ pub fn message_pinned(
         message_id: Text<MessageId>,
         is_pinned: bool,
         by: Text<UserId>,
+        epoch: Text<u64>,
         offset: u64,
     }
     encode(&Event {
@@ -66,6 +75,7 @@ pub fn message_pinned(
         message_id: Text(message),
         is_pinned,
         by: Text(by),
+        epoch: Text(place.epoch),
         offset: place.offset,
     })
 }
@@ -92,6 +102,7 @@ pub fn reaction_updated(
         user_id: Text<UserId>,
         added: bool,
         reaction_counts: &'a serde_json::value::RawValue,
+        epoch: Text<u64>,
         offset: u64,
     }
     encode(&Event {
@@ -102,6 +113,7 @@ pub fn reaction_updated(
         user_id: Text(user),
         added,
         reaction_counts: json(counts, "{}"),
+        epoch: Text(place.epoch),
         offset: place.offset,
     })
 }

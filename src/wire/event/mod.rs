@@ -151,11 +151,18 @@ pub fn new_message(message: &Message, place: Place, client_id: Option<&str>) -> 
     struct Event<'a> {
         event: &'static str,
         message: MessageJson<'a>,
+        epoch: Text<u64>,
         offset: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         client_id: Option<&'a str>,
     }
-    encode(&Event { event: "new_message", message: MessageJson(message), offset: place.offset, client_id })
+    encode(&Event {
+        event: "new_message",
+        message: MessageJson(message),
+        epoch: Text(place.epoch),
+        offset: place.offset,
+        client_id,
+    })
 }
 
 /// How the `new_message` of a message begins, so that it can be found among others.
@@ -278,6 +285,8 @@ pub fn message_ack(client_id: &str, message: MessageId, created_at: Micros, plac
         message_id: Text<MessageId>,
         created_at: Text<Micros>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        epoch: Option<Text<u64>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         offset: Option<u64>,
     }
     encode(&Event {
@@ -285,6 +294,7 @@ pub fn message_ack(client_id: &str, message: MessageId, created_at: Micros, plac
         client_id,
         message_id: Text(message),
         created_at: Text(created_at),
+        epoch: place.map(|place| Text(place.epoch)),
         offset: place.map(|place| place.offset),
     })
 }

@@ -47,20 +47,32 @@ struct ThreadEvent<'a> {
     event: &'static str,
     thread: ThreadJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<Text<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
+}
+
+impl<'a> ThreadEvent<'a> {
+    fn new(event: &'static str, thread: &'a Thread, place: Option<Place>) -> Self {
+        Self {
+            event,
+            thread: thread.into(),
+            epoch: place.map(|place| Text(place.epoch)),
+            offset: place.map(|place| place.offset),
+        }
+    }
 }
 
 /// `thread_created`. Without a place it tells one asker of a thread that was there before.
 #[must_use]
 pub fn thread_created(thread: &Thread, place: Option<Place>) -> Vec<u8> {
-    let offset = place.map(|place| place.offset);
-    encode(&ThreadEvent { event: "thread_created", thread: thread.into(), offset })
+    encode(&ThreadEvent::new("thread_created", thread, place))
 }
 
 /// `thread_updated`, with the whole thread: it was locked or unlocked.
 #[must_use]
 pub fn thread_updated(thread: &Thread, place: Place) -> Vec<u8> {
-    encode(&ThreadEvent { event: "thread_updated", thread: thread.into(), offset: Some(place.offset) })
+    encode(&ThreadEvent::new("thread_updated", thread, Some(place)))
 }
 
 /// `thread_updated`, with nothing but what a new message changed. The latest is enough.
