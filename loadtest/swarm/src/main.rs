@@ -169,7 +169,8 @@ async fn lead(arguments: Arguments, scenario: Scenario, processes: usize) -> Res
         let text = serde_json::json!({"seen": seen, "acknowledged": acknowledged}).to_string();
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let report = Report::new(scenario, arguments.gateways.len(), began, seconds, &done);
+    let compared = arguments.seen.is_some();
+    let report = Report::new(scenario, arguments.gateways.len(), began, seconds, &done, compared);
     println!("{report}");
     if let Some(out) = arguments.out {
         let write = |extension: &str, text: String| {
