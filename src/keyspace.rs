@@ -228,6 +228,23 @@ pub fn resume_ended(user: UserId) -> String {
     format!("community:resume:{user}")
 }
 
+/// ZSET task → when it is due (Unix seconds): work for Celery that waits to be handed over. Ours; lives
+/// [`TASKS_SECONDS`] after the last was added.
+pub const TASKS: &str = "community:tasks";
+
+/// How long tasks wait for the broker at most. Each has a shorter life of its own.
+pub const TASKS_SECONDS: u64 = 86_400;
+
+/// In the broker's database: present once a task was pushed, so that it is not pushed again. Ours; lives
+/// [`HANDED_OVER_SECONDS`].
+#[must_use]
+pub fn handed_over(task: impl Display) -> String {
+    format!("community:handed_over:{task}")
+}
+
+/// How long it is remembered that a task was pushed: as long as tasks may wait.
+pub const HANDED_OVER_SECONDS: u64 = TASKS_SECONDS;
+
 /// Key and channel with which `check` tries out writing and pub/sub. Ours; the key lives one millisecond.
 #[must_use]
 pub fn check(id: impl Display) -> String {

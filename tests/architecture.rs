@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("text", &[]),
     ("moderation", &["text"]),
-    ("handover", &[]),
+    ("handover", &["bus"]),
     ("socket", &["wire"]),
     ("identity", &[]),
     ("store", &[]),

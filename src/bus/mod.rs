@@ -9,6 +9,7 @@ pub mod control;
 pub mod envelope;
 pub mod log;
 pub mod subscriber;
+pub mod tasks;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub use control::Control;
 pub use envelope::{Envelope, Foreign, Kind, Malformed, Payload};
 pub use log::{Log, Note, Position};
 pub use subscriber::{Door, Inbound, Inbox, Subscriber, Subscription};
+pub use tasks::TaskQueue;
 
 use crate::config::Deployment;
 use crate::lifecycle::Lifecycle;
@@ -79,6 +81,12 @@ impl Bus {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// The tasks that wait to be handed over to Celery.
+    #[must_use]
+    pub fn tasks(&self) -> TaskQueue {
+        TaskQueue::new(self.connection.clone())
     }
 
     /// Keeps the connections of use, wherever the server goes, until the process stops delivering.

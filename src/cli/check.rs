@@ -7,6 +7,7 @@ use super::{Exit, configuration, out};
 use crate::bus;
 use crate::config::{Config, Deployment, open_files_limit};
 use crate::gateway;
+use crate::handover;
 use crate::identity;
 use crate::moderation::{Moderator, is_known};
 use crate::store::{self, Store};
@@ -62,9 +63,9 @@ pub(super) async fn run() -> Exit {
     let mut findings = vec![fine("configuration: can be read")];
     findings.extend(warnings.iter().map(|warning| hint(format!("configuration: {warning}"))));
     findings.extend(on_paper(&config));
-    let (postgres, realtime, cache, channels) =
-        tokio::join!(postgres(&config), realtime(&config), cache(&config), channels(&config));
-    findings.extend(postgres.into_iter().chain(realtime).chain(cache).chain(channels));
+    let (postgres, realtime, cache, channels, broker) =
+        tokio::join!(postgres(&config), realtime(&config), cache(&config), channels(&config), broker(&config));
+    findings.extend(postgres.into_iter().chain(realtime).chain(cache).chain(channels).chain([broker]));
 
     let fit = findings.iter().all(|finding| finding.verdict != Verdict::Wrong);
     let verdict = if fit { "this configuration could serve" } else { "this configuration could not serve" };
@@ -260,6 +261,27 @@ async fn channels(config: &Config) -> Vec<Finding> {
         Err(error) => vec![hint(format!(
             "channels: {place}: {error}; {away}; start it, correct GATEWAY_CHANNELS_URL, or set GATEWAY_CHANNELS=off"
         ))],
+    }
+}
+
+/// The gateway serves without the broker, so that nothing here is wrong.
+async fn broker(config: &Config) -> Finding {
+    let Some(url) = &config.handover.broker else {
+        return fine("broker: off (GATEWAY_BROKER_URL is empty), so no work is handed over to Celery");
+    };
+    let place = url.masked_url();
+    let asked = async {
+        let broker = handover::Broker::connect(url.expose())?;
+        let answer = broker.ping().await;
+        broker.close().await;
+        answer
+    };
+    match asked.await {
+        Ok(()) => fine(format!("broker: {place}, answers")),
+        Err(error) => hint(format!(
+            "broker: {place}: {error}; until it answers, tasks for Celery wait; start it, correct GATEWAY_BROKER_URL, or \
+             leave that empty"
+        )),
     }
 }
 

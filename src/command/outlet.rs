@@ -10,6 +10,7 @@ use super::notice;
 use crate::access::Grant;
 use crate::bus::{ChannelLayer, Envelope, Kind, Log, Note};
 use crate::domain::{Author, Message, Micros, RoomId, ThreadId, Topic, UserId};
+use crate::handover::{Handover, Occasion, Task};
 use crate::store::{Committed, Outlet, OutletError, Reserved, Subject};
 use crate::telemetry::Metrics;
 use crate::wire::event::{self, Place};
@@ -32,14 +33,15 @@ pub struct Echo {
 pub struct BusOutlet {
     log: Log,
     channels: ChannelLayer,
+    handover: Handover,
     metrics: Arc<Metrics>,
 }
 
 impl BusOutlet {
-    /// Publishes to these logs, and tells Django's consumers in this layer.
+    /// Publishes to these logs, tells Django's consumers in this layer, and hands work over to Celery.
     #[must_use]
-    pub fn new(log: Log, channels: ChannelLayer, metrics: Arc<Metrics>) -> Self {
-        Self { log, channels, metrics }
+    pub fn new(log: Log, channels: ChannelLayer, handover: Handover, metrics: Arc<Metrics>) -> Self {
+        Self { log, channels, handover, metrics }
     }
 
     /// Publishes something that is not logged. It may be lost.
@@ -76,6 +78,19 @@ impl BusOutlet {
             online: 0,
         };
         self.persist(topic, place, &[envelope]).await;
+    }
+
+    /// Keeps tasks again and again until it works or patience ends. Safe, because a task is kept once.
+    async fn keep(&self, tasks: &[Task]) {
+        let give_up = Instant::now() + PATIENCE;
+        while let Err(error) = self.handover.keep(tasks).await {
+            self.metrics.handover_failures_total.inc();
+            if Instant::now() >= give_up {
+                tracing::error!(%error, tasks = tasks.len(), "tasks could not be kept and are lost");
+                return;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// Publishes again and again until it works or patience ends. Safe, because the log publishes an offset once.
@@ -115,6 +130,7 @@ impl Outlet for BusOutlet {
 
     async fn publish(&self, committed: Vec<Committed<Echo>>) {
         let notices: Vec<_> = committed.iter().flat_map(notice::of_message).collect();
+        let tasks: Vec<_> = committed.iter().flat_map(|message| self.handover.tasks_of(&occasion(message))).collect();
         let mut runs: Vec<(Topic, Place, Vec<Envelope>)> = Vec::new();
         let mut counts = Counts::default();
         for message in committed {
@@ -128,7 +144,7 @@ impl Outlet for BusOutlet {
             }
         }
         let publishing = runs.iter().map(|(topic, first, events)| self.persist(*topic, *first, events));
-        futures_util::future::join_all(publishing).await;
+        futures_util::future::join(self.keep(&tasks), futures_util::future::join_all(publishing)).await;
         notice::tell(&self.log, &notices).await;
         for (room, envelope) in counts.envelopes() {
             self.pass(Topic::Room(room), &envelope).await;
@@ -166,6 +182,24 @@ impl Counts {
             let told = Envelope::passing(Kind::Thread, author.unwrap_or(UserId(0)), body);
             (room, Envelope { user: author, ..told })
         })
+    }
+}
+
+/// What Celery's tasks need to know of a message. Nobody is told of somebody whom they do not see.
+fn occasion(message: &Committed<Echo>) -> Occasion {
+    let Committed { draft, payload, stored } = message;
+    let grant = &payload.grant;
+    let seen = |user: &UserId| !grant.hidden.hides(*user);
+    let mentioned: Vec<i64> = serde_json::from_str(&draft.mentions).unwrap_or_default();
+    Occasion {
+        message: draft.id,
+        author: draft.author,
+        created_at: stored.created_at,
+        dm: grant.dm.as_ref().map(|dm| dm.thread),
+        others: grant.dm.iter().flat_map(|dm| dm.others.iter().copied()).collect(),
+        agents: grant.dm.iter().flat_map(|dm| dm.agents.iter().copied()).collect(),
+        mentioned: mentioned.into_iter().map(UserId).filter(seen).collect(),
+        answered: stored.reply.as_ref().and_then(|reply| reply.author_id).filter(seen),
     }
 }
 

@@ -7,7 +7,7 @@ mod auth;
 mod channels;
 mod database;
 mod deployment;
-mod later;
+mod handover;
 mod limits;
 mod listen;
 mod log;
@@ -30,6 +30,7 @@ pub use auth::Auth;
 pub use channels::{Layer, LayerKind};
 pub use database::Database;
 pub use deployment::Deployment;
+pub use handover::Handover;
 pub use limits::Limits;
 pub use listen::Listen;
 pub use log::{Log, LogFormat};
@@ -65,6 +66,8 @@ pub struct Config {
     pub cache: Cache,
     /// Django's channel layer, unless it is off.
     pub channels: Option<Layer>,
+    /// Celery.
+    pub handover: Handover,
     /// Who may connect.
     pub auth: Auth,
     /// How much of everything.
@@ -92,7 +95,6 @@ impl Config {
     pub fn from(strings: &dyn Strings) -> Result<(Self, Vec<Warning>), Invalid> {
         let mut reader = Reader::new(strings);
         let config = Self::read(&mut reader);
-        later::warn(&mut reader);
         warn_of_unknown(strings, &mut reader);
         let Reader { settings, problems, .. } = reader;
         match config {
@@ -107,6 +109,7 @@ impl Config {
         let database = Database::read(reader);
         let (redis, cache) = (Redis::read(reader), Cache::read(reader));
         let channels = channels::read(reader);
+        let handover = Handover::read(reader);
         let auth = Auth::read(reader);
         let limits = Limits::read(reader);
         let attachments = Attachments::read(reader);
@@ -120,6 +123,7 @@ impl Config {
             redis: redis?,
             cache: cache?,
             channels: channels?,
+            handover: handover?,
             auth: auth?,
             limits: limits?,
             attachments: attachments?,
@@ -187,13 +191,13 @@ fn declarations() -> impl Iterator<Item = &'static Variable> {
         database::VARIABLES,
         redis::VARIABLES,
         channels::VARIABLES,
+        handover::VARIABLES,
         auth::VARIABLES,
         limits::VARIABLES,
         attachments::VARIABLES,
         moderation::VARIABLES,
         timing::VARIABLES,
         log::VARIABLES,
-        later::VARIABLES,
     ]
     .into_iter()
     .flatten()

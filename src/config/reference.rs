@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use super::later::NOT_USED;
 use super::variable::{Unset, Variable};
 
 /// One variable, for people.
@@ -28,11 +27,7 @@ impl From<&Variable> for Entry {
             Some(other) => format!("`{other}`, else {default}"),
             None => default,
         };
-        let meaning = match variable.unused {
-            true => format!("*{NOT_USED}*: {}", variable.meaning),
-            false => variable.meaning.to_owned(),
-        };
-        Self { name: variable.name, default, meaning }
+        Self { name: variable.name, default, meaning: variable.meaning.to_owned() }
     }
 }
 

@@ -169,13 +169,11 @@ fn an_unknown_name_is_a_warning_with_the_nearest_known_one() {
 }
 
 #[test]
-fn what_this_version_does_not_use_says_so() {
-    let (_, warnings) = read(&[("GATEWAY_BROKER_URL_FILE", "/x"), ("CELERY_BROKER_URL", "redis://a")]);
-    let names: Vec<&str> = warnings.iter().map(|warning| warning.variable.as_str()).collect();
-    assert_eq!(names, ["GATEWAY_BROKER_URL"], "Django's own variable is no mistake");
-    assert!(warnings.iter().all(|warning| warning.problem.contains("not used by this version")));
-    let unused = reference().into_iter().filter(|entry| entry.meaning.contains("not used by this version"));
-    assert_eq!(unused.count(), later::VARIABLES.len());
+fn the_broker_is_djangos_and_may_be_none() {
+    let broker = |pairs: &[(&str, &str)]| read(pairs).0.handover.broker;
+    assert_eq!(broker(&[]), Some(Secret::new("redis://127.0.0.1:6379/0")));
+    assert_eq!(broker(&[("CELERY_BROKER_URL", "redis://a/1")]), Some(Secret::new("redis://a/1")));
+    assert_eq!(broker(&[("CELERY_BROKER_URL", "amqp://a"), ("GATEWAY_BROKER_URL", "")]), None);
 }
 
 #[test]
@@ -199,8 +197,7 @@ fn nothing_shows_a_secret() {
 #[test]
 fn every_declaration_is_read_and_every_example_works() {
     let read_names: Vec<&str> = read(&[]).0.settings.iter().map(|setting| setting.name).collect();
-    let declared: Vec<&str> =
-        declarations().filter(|variable| !variable.unused).map(|variable| variable.name).collect();
+    let declared: Vec<&str> = declarations().map(|variable| variable.name).collect();
     assert_eq!(read_names, declared, "what is declared and what is read are the same, in the same order");
     for variable in declarations() {
         let example = with(&[(variable.name, variable.example)]);

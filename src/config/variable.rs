@@ -39,8 +39,6 @@ pub(super) struct Variable {
     pub show: Show,
     /// An empty text is a value; otherwise it is the same as not being set.
     pub empty_counts: bool,
-    /// Names a feature that this version does not have.
-    pub unused: bool,
 }
 
 impl Variable {
@@ -54,7 +52,6 @@ impl Variable {
             meaning,
             show: Show::Value,
             empty_counts: false,
-            unused: false,
         }
     }
 
@@ -91,10 +88,6 @@ impl Variable {
 
     pub const fn empty_counts(self) -> Self {
         Self { empty_counts: true, ..self }
-    }
-
-    pub const fn unused(self) -> Self {
-        Self { unused: true, ..self }
     }
 
     fn shown(&self, text: &str) -> String {

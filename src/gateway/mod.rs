@@ -27,7 +27,7 @@ use crate::store::{Store, Writer, WriterSettings};
 use crate::telemetry::{Health, Metrics};
 pub use moderation::policy as moderation_policy;
 use moderation::{moderator, reload_on_hangup};
-use parts::{Parts, channel_layer, connect, public_settings, sessions, shards, welcome};
+use parts::{Parts, channel_layer, connect, handover, public_settings, sessions, shards, welcome};
 
 /// How long the last tasks may take after the drain.
 const LAST_TASKS: Duration = Duration::from_secs(5);
@@ -129,7 +129,12 @@ impl Gateway {
             &lifecycle,
             Arc::clone(&metrics),
         );
-        let outlet = Arc::new(BusOutlet::new(bus.log().clone(), channels, Arc::clone(&metrics)));
+        let outlet = Arc::new(BusOutlet::new(
+            bus.log().clone(),
+            channels,
+            handover(&config, &bus, &lifecycle, &metrics)?,
+            Arc::clone(&metrics),
+        ));
         let writer = Writer::start(&store, &outlet, &lifecycle, WriterSettings::default(), &metrics);
         let parts = Parts { store: &store, bus: &bus, writer: &writer, outlet, moderator, cache: &cache, hub };
         let sessions = Arc::new(sessions(&config, &lifecycle, &metrics, parts));

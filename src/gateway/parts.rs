@@ -14,6 +14,7 @@ use crate::bus::{Bus, ChannelLayer, Door, Envelope, Kind, channels};
 use crate::command::{BusOutlet, Commands, Directory, Entrance};
 use crate::config::{Config, LayerKind};
 use crate::domain::{Topic, Venue};
+use crate::handover::{self, Handover};
 use crate::http::{Arrival, PublicSettings, SocketPath};
 use crate::hub::Hub;
 use crate::identity::{DjangoCache, Login, Sealer, Verifier};
@@ -78,6 +79,27 @@ pub(super) async fn channel_layer(
     ChannelLayer::start(&settings, &config.instance, door, lifecycle, Arc::clone(metrics))
         .await
         .map_err(BuildError::internal("the channel layer (GATEWAY_CHANNELS_URL)"))
+}
+
+/// The way of work to Celery. The broker may be away, also now.
+pub(super) fn handover(
+    config: &Config,
+    bus: &Bus,
+    lifecycle: &Lifecycle,
+    metrics: &Arc<Metrics>,
+) -> Result<Handover, BuildError> {
+    let settings = &config.handover;
+    let Some(broker) = &settings.broker else { return Ok(Handover::off()) };
+    let names = handover::Names {
+        agent_dm: settings.agent_dm.clone(),
+        mention: settings.mention.clone(),
+        reply: settings.reply.clone(),
+        dm: settings.dm.clone(),
+        queue: settings.queue.clone(),
+        notice_queue: settings.notice_queue.clone(),
+    };
+    Handover::start(broker.expose(), names, bus.tasks(), &config.instance, lifecycle, Arc::clone(metrics))
+        .map_err(BuildError::internal("the broker (GATEWAY_BROKER_URL)"))
 }
 
 /// What sessions are made of.

@@ -157,6 +157,15 @@ metrics! {
     resumed_events_total: IntCounter [],
     /// Time from the seat of a client that came back to the last event it missed, in seconds.
     resume_seconds: Histogram [],
+    /// Tasks for Celery, by purpose and what became of them (`handed_over`, `repeated`, `online`, `expired`, `refused`,
+    /// `unreadable`).
+    handover_total: IntCounterVec ["task", "outcome"],
+    /// Tasks that wait for the broker, all instances' together.
+    handover_waiting: IntGauge [],
+    /// Tasks dropped because too many waited already.
+    handover_dropped_total: IntCounter [],
+    /// Attempts to hand tasks over that failed and were repeated.
+    handover_failures_total: IntCounter [],
     /// Messages written to Postgres.
     messages_stored_total: IntCounter [],
     /// Transactions that wrote messages.

@@ -5,11 +5,13 @@ use crate::support::Stack;
 
 /// A configuration that lacks nothing, on a stack of the test's own.
 async fn check(stack: &Stack, more: &[(&str, &str)]) -> Ended {
-    let (database, realtime, cache) = (stack.database_url(), stack.redis_server().url(3), stack.redis_server().url(2));
+    let (database, redis) = (stack.database_url(), stack.redis_server());
+    let (realtime, cache, broker) = (redis.url(3), redis.url(2), redis.url(0));
     let mut env = vec![
         ("DATABASE_URL", database.as_str()),
         ("GATEWAY_REDIS_URL", realtime.as_str()),
         ("GATEWAY_CACHE_URL", cache.as_str()),
+        ("GATEWAY_BROKER_URL", broker.as_str()),
         ("SECRET_KEY", "a-key-that-is-long-enough-for-every-purpose"),
         ("CORS_ALLOWED_ORIGINS", "https://app.example"),
     ];
@@ -29,7 +31,7 @@ async fn all_is_well() {
     let ended = check(&stack, &[]).await;
     assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{}", ended.out);
     assert_eq!(lines(&ended, "WRONG"), [""; 0], "{}", ended.out);
-    for part in ["configuration", "postgres", "redis", "cache"] {
+    for part in ["configuration", "postgres", "redis", "cache", "channels", "broker"] {
         let fine = lines(&ended, "ok").into_iter().any(|line| line.contains(&format!("{part}: ")));
         assert!(fine, "{part}: {}", ended.out);
     }
@@ -43,6 +45,7 @@ async fn everything_unreachable_is_named_with_what_to_do() {
     let mut env = LEAST.to_vec();
     env.push(("GATEWAY_REDIS_URL", "redis://:hunter2@127.0.0.1:1/3"));
     env.push(("GATEWAY_CACHE_URL", "redis://:hunter2@127.0.0.1:1/2"));
+    env.push(("GATEWAY_BROKER_URL", "redis://:hunter2@127.0.0.1:1/0"));
     let ended = run(&["check"], &env).await;
     assert_eq!(ended.code, 1, "{}", ended.out);
     let wrong = lines(&ended, "WRONG");
@@ -52,8 +55,8 @@ async fn everything_unreachable_is_named_with_what_to_do() {
     }
     assert_eq!(
         lines(&ended, "hint").len(),
-        4,
-        "no origins, a short key, no second layer, no channel layer: {}",
+        5,
+        "no origins, a short key, no second layer, no layer, no broker: {}",
         ended.out
     );
     assert!(!ended.out.contains("hunter2"), "{}", ended.out);

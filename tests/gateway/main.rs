@@ -27,6 +27,8 @@ mod drain;
 mod entering;
 mod foreign;
 mod frames;
+mod handover_envelope;
+mod handover_moves;
 mod harness;
 mod history;
 mod http_limits;
