@@ -8,10 +8,16 @@ from django.conf import settings
 
 SECRET_KEY = "for interop tests only, and long enough for every HMAC that simplejwt can be set to"
 ACCESS_COOKIE = "access_token"
+LAYERS = {
+    "core": "channels_redis.core.RedisChannelLayer",
+    "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
+}
+# As the app has it; the other layer keeps nothing.
+CAPACITIES = {"core": {"capacity": 3000, "expiry": 15}, "pubsub": {}}
 
 
-def configure(stack: dict) -> None:
-    """`stack` is the line that deploy/devstack prints."""
+def configure(stack: dict, layer: str = "core") -> None:
+    """`stack` is the line that deploy/devstack prints, `layer` one of `LAYERS`."""
     # The tests block on Postgres in the event loop, on purpose: it is next door, and nothing else runs there.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     database = urlsplit(stack["database_url"])
@@ -38,6 +44,9 @@ def configure(stack: dict) -> None:
                 "TIMEOUT": 300,
                 "VERSION": 1,
             }
+        },
+        CHANNEL_LAYERS={
+            "default": {"BACKEND": LAYERS[layer], "CONFIG": {"hosts": [stack["redis_url"]]} | CAPACITIES[layer]}
         },
         SIMPLE_JWT={"ALGORITHM": "HS256", "SIGNING_KEY": SECRET_KEY, "USER_ID_CLAIM": "user_id"},
     )
