@@ -48,7 +48,8 @@ def pytest_sessionstart(session):
     import django
     from django.conf import settings
 
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, for tests alone
+    hashers = ["MD5PasswordHasher", "PBKDF2PasswordHasher"]  # the fast one first, for tests alone
+    settings.PASSWORD_HASHERS = [f"django.contrib.auth.hashers.{name}" for name in hashers]
     django.setup()
     from django.core.management import call_command
     from django.test.utils import setup_test_environment

@@ -19,6 +19,7 @@ CORS_ALLOWED_ORIGINS = listed("CORS_ALLOWED_ORIGINS")  # whose sockets are let i
 CSRF_TRUSTED_ORIGINS = CORS_ALLOWED_ORIGINS
 
 INSTALLED_APPS = [
+    "daphne",  # gives `runserver` sockets; before staticfiles
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -62,6 +63,7 @@ ASGI_APPLICATION = "reference.asgi.application"
 WSGI_APPLICATION = "reference.wsgi.application"
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "web"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -136,6 +138,9 @@ S3 = {
     "bucket": os.environ.get("S3_BUCKET", "attachments"),
     "region": os.environ.get("S3_REGION", "us-east-1"),
 }
+
+# What the chat page may connect to.
+GATEWAY_URLS = listed("GATEWAY_URLS") or [os.environ.get("GATEWAY_PUBLIC_URL", "ws://127.0.0.1:8001")]
 
 COMMUNITY_GATEWAY = {
     "REDIS_URL": REALTIME_URL,
