@@ -31,15 +31,15 @@ async fn lists_are_read_again_on_sighup_and_by_order_and_wrong_ones_are_not_take
     assert_eq!(versions, 1, "only the version in force");
 
     stage.lists.set("block\nforbid snarf\n");
-    one.hang_up();
-    two.hang_up();
+    one.signal("HUP");
+    two.signal("HUP");
     reloaded("wrong", 1.0).await;
     one.wait_for_log("the moderation lists are wrong: the old ones stay in force").await;
     assert_eq!(say(&mut a, "still a snarf").await["action"], "blocked");
 
     stage.lists.set(WORDS);
-    one.hang_up();
-    two.hang_up();
+    one.signal("HUP");
+    two.signal("HUP");
     reloaded("ok", 2.0).await;
     assert_eq!(say(&mut a, "a snarf once more").await["event"], "message_ack");
 }

@@ -195,15 +195,9 @@ impl TestGateway {
         self.process.pid()
     }
 
-<<<<<<< HEAD
     /// Sends a signal by name (`STOP`, `CONT`, …).
     pub fn signal(&self, name: &str) {
         self.process.signal(name);
-=======
-    /// Sends SIGHUP: lists are read again.
-    pub fn hang_up(&self) {
-        self.process.signal("HUP");
->>>>>>> d802c14 (See every verdict and every failure of the second layer from outside, and that no text leaves its way)
     }
 
     /// Sends SIGTERM and returns at once: to watch a drain.
