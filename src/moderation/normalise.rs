@@ -3,7 +3,7 @@
 //!
 //! A normalised text, normalised again, is the same text; it has at most [`crate::text::fold::MOST`] characters for each of the original.
 
-use unicode_normalization::char::{compose, is_combining_mark};
+use unicode_normalization::char::is_combining_mark;
 
 use crate::text::fold::Folder;
 
@@ -79,9 +79,15 @@ impl Normal {
     }
 }
 
-/// Korean letters that were sent one by one, as the syllable that is seen.
+/// Korean letters that were sent one by one, as the syllable that is seen: the arithmetic of the Unicode standard, 3.12.
 fn hangul(first: char, second: char) -> Option<char> {
-    if !('\u{1161}'..='\u{11c2}').contains(&second) { None } else { compose(first, second) }
+    let (first, second) = (u32::from(first), u32::from(second));
+    let syllable = match (first, second) {
+        (0x1100..=0x1112, 0x1161..=0x1175) => 0xac00 + ((first - 0x1100) * 21 + second - 0x1161) * 28,
+        (0xac00..=0xd7a3, 0x11a8..=0x11c2) if (first - 0xac00) % 28 == 0 => first + second - 0x11a7,
+        _ => return None,
+    };
+    char::from_u32(syllable)
 }
 
 /// Normalises a text.
@@ -111,11 +117,19 @@ pub fn entry(text: &str) -> String {
         .collect()
 }
 
+/// The common scripts are answered without Unicode's tables, which cost more than all the rest.
 #[inline]
 fn is_letter(ch: char) -> bool {
     match ch {
-        'a'..='z' | 'а'..='я' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' => true,
-        ch => !ch.is_ascii() && (ch.is_alphabetic() || is_mark(ch)),
+        '\0'..='\u{7f}' => ch.is_ascii_lowercase(),
+        'а'..='я'
+        | '\u{5d0}'..='\u{5ea}'
+        | '\u{904}'..='\u{939}'
+        | '\u{3041}'..='\u{3096}'
+        | '\u{30a1}'..='\u{30fa}' => true,
+        '\u{1100}'..='\u{11ff}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' => true,
+        '\u{2000}'..='\u{2bff}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f000}'..='\u{1faff}' => false,
+        ch => ch.is_alphabetic() || is_mark(ch),
     }
 }
 

@@ -117,10 +117,19 @@ fn is_shouting(text: &str, rule: &Shouting) -> bool {
     }
     let (mut capitals, mut small) = (0, 0);
     for c in text.chars() {
-        if c.is_uppercase() {
-            capitals += 1;
-        } else if c.is_lowercase() {
-            small += 1;
+        match c {
+            'a'..='z' | 'а'..='я' => small += 1,
+            'A'..='Z' | 'А'..='Я' => capitals += 1,
+            // Most of what is left: nothing here has a case, and Unicode's tables are slow.
+            '\0'..='\u{7f}'
+            | '\u{590}'..='\u{109f}'
+            | '\u{1100}'..='\u{139f}'
+            | '\u{2e80}'..='\u{a4cf}'
+            | '\u{ac00}'..='\u{d7ff}' => {}
+            '\u{1f200}'.. => {}
+            c if c.is_uppercase() => capitals += 1,
+            c if c.is_lowercase() => small += 1,
+            _ => {}
         }
     }
     capitals + small >= rule.letters.max(1) && capitals * 100 >= rule.percent * (capitals + small)

@@ -53,15 +53,24 @@ impl Haystack {
             Self { text: String::with_capacity(room), marks: Vec::with_capacity(room), single_from: 0, last: ' ' };
         hay.read(units, View { joined: false, leet: false, as_l: false });
         let mut rows = Rows::default();
+        let mut whole = Shape::default();
         let mut from = 0;
         for chunk in units.split(|unit| unit.ch == ' ') {
             let range = from..from + chunk.len();
             from = range.end + 1;
             let shape = Shape::of(chunk);
-            if chunk.len() <= LONGEST {
-                hay.other_views(chunk, &shape);
+            if shape.is_read_otherwise(chunk) {
+                hay.join(chunk, &shape);
+                whole.leet += shape.leet;
+                whole.is_ambiguous |= shape.is_ambiguous;
             }
             rows.add(range, &shape);
+        }
+        if whole.leet > 0 {
+            hay.read_leet(units, false);
+            if whole.is_ambiguous {
+                hay.read_leet(units, true);
+            }
         }
         rows.end();
         hay.single_from = hay.text.len();
@@ -75,19 +84,27 @@ impl Haystack {
         hay
     }
 
-    fn other_views(&mut self, chunk: &[Unit], shape: &Shape) {
-        if shape.is_cut && shape.letters > 1 {
-            self.read(chunk, View { joined: true, leet: false, as_l: false });
-        }
-        if shape.leet == 0 || shape.letters == 0 {
+    /// Adds the views of a row in which punctuation is taken out.
+    fn join(&mut self, chunk: &[Unit], shape: &Shape) {
+        if !shape.is_cut {
             return;
         }
-        let sides = if shape.is_ambiguous { &[false, true][..] } else { &[false][..] };
-        for as_l in sides.iter().copied() {
-            self.read(chunk, View { joined: false, leet: true, as_l });
-            if shape.is_cut {
-                self.read(chunk, View { joined: true, leet: true, as_l });
-            }
+        if shape.letters > 1 {
+            self.read(chunk, View { joined: true, leet: false, as_l: false });
+        }
+        if shape.leet > 0 {
+            self.read(chunk, View { joined: true, leet: true, as_l: false });
+        }
+        if shape.is_ambiguous {
+            self.read(chunk, View { joined: true, leet: true, as_l: true });
+        }
+    }
+
+    /// Adds the whole text with digits and signs for letters, so that phrases are found too. Numbers stay numbers.
+    fn read_leet(&mut self, units: &[Unit], as_l: bool) {
+        for chunk in units.split(|unit| unit.ch == ' ') {
+            let leet = Shape::of(chunk).is_read_otherwise(chunk);
+            self.read(chunk, View { joined: false, leet, as_l });
         }
     }
 
@@ -181,6 +198,11 @@ struct Shape {
 }
 
 impl Shape {
+    /// Says whether there is more than one way to read a row, and none is a number.
+    fn is_read_otherwise(&self, chunk: &[Unit]) -> bool {
+        chunk.len() <= LONGEST && self.letters > 0 && (self.leet > 0 || self.is_cut)
+    }
+
     fn of(chunk: &[Unit]) -> Self {
         let mut shape = Self { is_single: true, ..Self::default() };
         let (mut before, mut punctuation) = (false, false);

@@ -45,7 +45,7 @@ struct Pattern {
     open_after: bool,
 }
 
-/// A place in the haystack whose borders fit.
+/// A place in the haystack that reads like a word; whether it is one is said by [`is_real`].
 #[derive(Clone, Copy)]
 struct Hit<'p> {
     pattern: &'p Pattern,
@@ -74,19 +74,27 @@ impl Matcher {
         self.automaton.find(hay.text.as_bytes(), |pattern, start, end| {
             let Some(pattern) = self.patterns.get(pattern.as_usize()) else { return };
             let hit = Hit { pattern, start, end };
-            if has_borders(&hay, &hit) && has_runs(&hay, &hit) {
-                if pattern.kind == Kind::Innocent { &mut innocent } else { &mut hits }.push(hit);
-            }
+            if pattern.kind == Kind::Innocent { &mut innocent } else { &mut hits }.push(hit);
         });
+        if hits.is_empty() {
+            return Verdict::Allow;
+        }
+        innocent.retain(|hit| is_real(&hay, hit));
         let innocent = Covers::new(innocent);
         let mut strongest: Option<Hit<'_>> = None;
-        for hit in hits.into_iter().filter(|hit| !innocent.cover(hit)) {
-            if strongest.is_none_or(|before| hit.pattern.kind > before.pattern.kind) {
+        for hit in hits {
+            // Most of a text full of listed words is not looked at: nothing is stronger than the first blocked one.
+            let is_stronger = strongest.is_none_or(|before| hit.pattern.kind > before.pattern.kind);
+            if is_stronger && is_real(&hay, &hit) && !innocent.cover(&hit) {
                 strongest = Some(hit);
             }
         }
         strongest.map_or(Verdict::Allow, |hit| verdict(original, &hay, &hit))
     }
+}
+
+fn is_real(hay: &Haystack, hit: &Hit<'_>) -> bool {
+    has_borders(hay, hit) && has_runs(hay, hit)
 }
 
 /// The automaton. A table for each state is fastest, and small enough for lists that people write.

@@ -9,7 +9,7 @@ use super::endings::{ENDINGS, FILES};
 use super::fold::is_invisible;
 
 /// The most links that are looked for in one text: more than any rule lets pass.
-pub const MOST: usize = 100;
+pub const MOST: usize = 50;
 
 /// A link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,10 +74,14 @@ fn find(text: &str, most: usize, mut found: impl FnMut(&str)) -> Found {
 }
 
 fn may_hold_link(text: &str) -> bool {
+    // The dots and colons that `readable` makes ASCII's: `․`, `。`, `．`, `：`, `｡`.
+    let is_foreign = |three: &[u8]| {
+        matches!(three, [0xe2, 0x80, 0xa4] | [0xe3, 0x80, 0x82] | [0xef, 0xbc, 0x8e | 0x9a] | [0xef, 0xbd, 0xa1])
+    };
     let bytes = text.as_bytes();
-    !text.is_ascii()
-        || bytes.windows(2).any(|pair| matches!(pair[0], b'.' | b':') && !pair[1].is_ascii_whitespace())
-        || bytes.windows(4).any(|four| four.eq_ignore_ascii_case(b"dot)") || four.eq_ignore_ascii_case(b"dot]"))
+    bytes.windows(2).any(|pair| matches!(pair[0], b'.' | b':') && !pair[1].is_ascii_whitespace())
+        || !text.is_ascii() && bytes.windows(3).any(is_foreign)
+        || bytes.windows(4).any(|four| matches!(four[3], b')' | b']' | b'}') && four[..3].eq_ignore_ascii_case(b"dot"))
 }
 
 fn is_gap(c: char) -> bool {
@@ -126,7 +130,7 @@ fn readable(text: &str) -> Cow<'_, str> {
     for c in text.chars() {
         match c {
             'A'..='Z' => out.push(c.to_ascii_lowercase()),
-            c if c.is_ascii() => out.push(c),
+            '\0'..='\u{7f}' | 'а'..='я' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' => out.push(c),
             c if is_invisible(c) => {}
             '。' | '．' | '｡' | '․' => out.push('.'),
             // Full-width forms of ASCII.
