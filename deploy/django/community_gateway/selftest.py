@@ -229,8 +229,8 @@ class SelfTest:
         sessions.cache().delete(key)
         raise Wrong(
             "A mention was sent, and no worker ran its task.",
-            "See that a Celery worker runs, that it knows community_gateway.tasks, and that the gateway's GATEWAY_BROKER_URL"
-            " is Celery's broker.", final=False,
+            "See that a Celery worker runs, that it knows community_gateway.tasks, that the gateway's GATEWAY_BROKER_URL is"
+            " Celery's broker, and that its GATEWAY_TASK_MENTION is community_gateway.tasks.notify_mention.", final=False,
         )
 
     # ---- the socket ------------------------------------------------------------------------------------------------

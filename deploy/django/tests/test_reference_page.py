@@ -99,7 +99,7 @@ def say(page, text: str) -> None:
 
 def test_two_people_talk_and_a_moderator_is_heard(visit, client, site):
     ada, grace, boss = people.user(), people.user(), people.moderator()
-    room = people.room(ada, grace, position=-1, is_default=True)
+    room = people.room(ada, grace, position=-1)
     one, other = visit(ada, room), visit(grace, room)
     say(one, f"hello @{grace.username}")
     other.wait_for_text("#messages li.mention .text", f"hello @{grace.username}")
@@ -124,7 +124,7 @@ def test_two_people_talk_and_a_moderator_is_heard(visit, client, site):
 
 def test_logging_out_everywhere_shows_in_the_other_window(visit):
     ada = people.user()
-    room = people.room(ada, position=-2, is_default=True)
+    room = people.room(ada, position=-2)
     one, other = visit(ada, room), visit(ada, room)
     one.run("document.querySelector('#logout').click()")
     for page in (one, other):

@@ -12,6 +12,7 @@ from core.community.models import Message, Room
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.test import override_settings
+from test_notifications import worker  # noqa: F401 (a fixture)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,16 @@ def test_a_clock_that_is_wrong(gateway, run, monkeypatch):
 
 
 def test_nobody_works_on_tasks(gateway, run):
+    people.user()  # somebody to mention
     wrong(run(f"ws://{gateway.public}", "--handover"), "no worker ran its task", "GATEWAY_BROKER_URL")
+
+
+def test_a_task_that_the_gateway_hands_over_is_run(start, run, worker):  # noqa: F811
+    people.user()
+    other = start("hands-over", GATEWAY_TASK_MENTION="community_gateway.tasks.notify_mention")
+    well, said = run(f"ws://{other.public}", "--handover")
+    assert well, said
+    assert "a mention became a task, and a worker ran it" in said
 
 
 def test_a_gateway_that_lets_in_and_then_says_nothing(run, answering):
