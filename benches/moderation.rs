@@ -79,6 +79,7 @@ fn hostile() -> Vec<(&'static str, String)> {
         ("single letters, cut", "f.u.c."),
         ("digits for letters", "a1.s5!"),
         ("digits, ideographs", "中1.文"),
+        ("digits, armenian", "ե1.ն"),
         ("signs", "*#*#"),
         ("hidden letters", "f*u*c*"),
         ("marks", "e\u{301}\u{302}\u{303}\u{304}"),
