@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::domain::{Decision, MessageId, RoomId, UserId};
+use crate::domain::{Decision, MessageId, RoomId, ThreadId, UserId};
 
 /// An order that this gateway obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,10 @@ pub enum Control {
     Logout { user: UserId, session_version: i64 },
     /// End a user's sessions in a room.
     Kick { room: RoomId, user: UserId },
-    /// Look up rights again: of a user, of a room, or of a user in a room.
-    Refresh { room: Option<RoomId>, user: Option<UserId> },
+    /// Look up rights again: of a user, of a room or a direct conversation, or of a user in one.
+    Refresh { room: Option<RoomId>, user: Option<UserId>, thread: Option<ThreadId> },
+    /// Orders may have been missed: look everything up again. Not an order of Django, but of the subscriber.
+    CatchUp,
     /// Read a room's settings again.
     RoomChanged { room: RoomId },
     /// Read the blocks of these users again.
@@ -50,6 +52,7 @@ struct Order {
     action: String,
     user: Option<Id>,
     room: Option<Uuid>,
+    thread: Option<Uuid>,
     session_version: Option<i64>,
     users: Option<Vec<Id>>,
     message: Option<Uuid>,
@@ -74,6 +77,7 @@ impl Control {
             Self::Logout { .. } => "logout",
             Self::Kick { .. } => "kick",
             Self::Refresh { .. } => "refresh",
+            Self::CatchUp => "catch_up",
             Self::RoomChanged { .. } => "room_changed",
             Self::BlockChanged { .. } => "block_changed",
             Self::Moderation { .. } => "moderation",
@@ -118,7 +122,7 @@ impl Control {
                 let (message, decision) = message.zip(decision).ok_or(ControlError::Field)?;
                 Self::Moderation { message, decision }
             }
-            _ => Self::Refresh { room, user },
+            _ => Self::Refresh { room, user, thread: order.thread.map(ThreadId) },
         })
     }
 }
@@ -151,7 +155,7 @@ mod tests {
         assert_eq!(decided("doubted"), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"block_changed"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"reload"}"#), Ok(Control::Reload));
-        assert_eq!(read(r#"{"action":"refresh"}"#), Ok(Control::Refresh { room: None, user: None }));
+        assert_eq!(read(r#"{"action":"refresh"}"#), Ok(Control::Refresh { room: None, user: None, thread: None }));
         assert_eq!(read(r#"{"action":"kick","user":"7"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"disconnect","user":"07"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"dance"}"#), Err(ControlError::Unknown));

@@ -69,6 +69,8 @@ struct Shard {
 struct Router {
     door: Door,
     control: mpsc::Sender<Control>,
+    /// The control channel was subscribed to once.
+    obeyed_before: AtomicBool,
     probe: watch::Sender<u64>,
     probe_channel: Arc<str>,
     /// Channels whose subscription Redis has confirmed.
@@ -120,6 +122,7 @@ impl Subscriber {
         let router = Router {
             door: door.clone(),
             control,
+            obeyed_before: AtomicBool::new(false),
             probe,
             probe_channel: Arc::clone(&probe_channel),
             confirmed: Mutex::default(),
@@ -194,6 +197,10 @@ impl Router {
                     self.count(|confirmed| _ = confirmed.insert(channel.as_slice().into()));
                     if let Some(topic) = keyspace::parse_channel(channel) {
                         self.door.pass(topic, Inbound::Subscribed { topic });
+                    } else if channel == keyspace::CONTROL.as_bytes() && self.obeyed_before.swap(true, Ordering::AcqRel)
+                    {
+                        // Subscribed to again: what was ordered in between is lost.
+                        self.order(Control::CatchUp);
                     }
                 }
             }
@@ -231,15 +238,17 @@ impl Router {
         }
     }
 
+    fn order(&self, order: Control) {
+        self.metrics.control_total.with_label_values(&[order.action()]).inc();
+        if self.control.try_send(order).is_err() {
+            tracing::error!("the control queue is full: an order was dropped");
+            self.metrics.bus_dropped_total.inc();
+        }
+    }
+
     fn control(&self, payload: &[u8]) {
         match Control::decode(payload) {
-            Ok(order) => {
-                self.metrics.control_total.with_label_values(&[order.action()]).inc();
-                if self.control.try_send(order).is_err() {
-                    tracing::error!("the control queue is full: an order was dropped");
-                    self.metrics.bus_dropped_total.inc();
-                }
-            }
+            Ok(order) => self.order(order),
             Err(error) => {
                 tracing::warn!(%error, "a control message was not obeyed");
                 self.metrics.bus_malformed_total.with_label_values(&["control"]).inc();

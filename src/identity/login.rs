@@ -113,6 +113,14 @@ pub struct Login {
 }
 
 impl Login {
+    /// The version that a user's sessions must not be older than. `None` when Django keeps none.
+    ///
+    /// # Errors
+    /// When the cache does not answer, or holds something that is no version.
+    pub async fn session_version(&self, user: UserId) -> Result<Option<i64>, CacheError> {
+        self.cache.session_version(user).await
+    }
+
     /// Puts the parts together.
     #[must_use]
     pub fn new(cache: DjangoCache, verifier: Verifier) -> Self {

@@ -61,15 +61,27 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
             }
             end(members.of(user).into_iter().filter(there), Close::FORBIDDEN);
         }
-        Control::Refresh { room, user } => {
-            sessions.access.grants().forget(room, user);
+        Control::Refresh { room, user, thread } => {
+            // Grants know rooms and not conversations; forgetting too many costs a query each.
+            sessions.access.grants().forget(room.filter(|_| thread.is_none()), user);
             let concerned = match user {
                 Some(user) => members.of(user),
                 None => members.all(),
             };
-            let there = |member: &Member| room.is_none_or(|room| member.room == Some(room));
+            let there = |member: &Member| {
+                room.is_none_or(|room| member.room == Some(room))
+                    && thread.is_none_or(|thread| member.topic == Topic::Dm(thread))
+            };
             warden::check_watched(sessions, &concerned, room).await;
             warden::check(sessions, concerned.into_iter().filter(there).collect()).await;
+        }
+        Control::CatchUp => {
+            sessions.access.grants().forget(None, None);
+            let all = members.all();
+            warden::check_versions(sessions, &all).await;
+            warden::check_watched(sessions, &all, None).await;
+            warden::check_seen(sessions, &all).await;
+            warden::check(sessions, all).await;
         }
         Control::BlockChanged { users } => {
             for user in &users {

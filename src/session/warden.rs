@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 
 use super::Sessions;
 use super::login::closes;
@@ -13,7 +13,7 @@ use crate::domain::{Micros, RoomId, Topic, UserId, Venue};
 use crate::hub::{Member, Watcher};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Class, Frame};
-use crate::wire::event;
+use crate::wire::{Close, event};
 
 /// How long one round over all members takes.
 const ROUND: Duration = Duration::from_secs(15);
@@ -155,6 +155,27 @@ fn watched<T>(members: &[Member], wanted: impl Fn(Topic) -> Option<T>) -> Vec<(A
         all.extend(topics.map(|wanted| (Arc::clone(watcher), wanted)));
     }
     all
+}
+
+/// Looks up session versions, and ends the sessions of users who have logged out everywhere. Sessions that are bound to
+/// no version cannot be told apart and go on.
+pub(super) async fn check_versions(sessions: &Sessions, members: &[Member]) {
+    for batch in members.chunks(BATCH) {
+        let looking = batch.iter().filter_map(|member| {
+            let version = member.session_version?;
+            Some(async move { (member, version, sessions.login.session_version(member.user).await) })
+        });
+        for (member, version, current) in join_all(looking).await {
+            match current {
+                Ok(Some(current)) if version < current => {
+                    sessions.tickets.returns.revoke(member.user, Some(current)).await;
+                    member.outbox.close(Close::SESSION_ENDED);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "a session version could not be looked up again"),
+            }
+        }
+    }
 }
 
 /// Tells those present in a room how it is set now.

@@ -156,6 +156,41 @@ async fn a_logout_ends_the_sessions_that_are_older() {
 }
 
 #[tokio::test]
+async fn what_was_ordered_while_nobody_heard_is_made_up_for() {
+    let house = house().await;
+    let key = format!("allthrive:1:session:version:{}", house.ada.id);
+    let mut cache = house.stack.cache().await;
+    redis::cmd("SET").arg(&key).arg(1).exec_async(&mut cache).await.unwrap();
+    let mut tabs = [house.one.enter(&house.room, &house.ada).await, house.two.enter(&house.room, &house.ada).await];
+    let mut grace = house.one.enter(&house.room, &house.grace).await;
+    // She logs out everywhere, and the order is lost.
+    redis::cmd("SET").arg(&key).arg(2).exec_async(&mut cache).await.unwrap();
+    let kill = |kind: &'static str| redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg(kind).to_owned();
+    kill("pubsub").exec_async(&mut house.stack.redis().await).await.unwrap();
+    for tab in &mut tabs {
+        assert_eq!(tab.expect_close().await, (4001, "session ended".to_owned()));
+    }
+    lives(&mut grace).await;
+}
+
+#[tokio::test]
+async fn a_refresh_of_a_conversation_ends_who_takes_no_part_any_more() {
+    let house = house().await;
+    let (thread, _) = crate::dm::conversation(&house.stack, &[&house.ada, &house.grace]).await;
+    let path = crate::dm::path(thread);
+    let mut grace = house.two.dial(&path).token(&house.stack.token(&house.grace).await).connect().await;
+    grace.expect_event("dm_state").await;
+    let mut ada = house.one.dial(&path).token(&house.stack.token(&house.ada).await).connect().await;
+    ada.expect_event("dm_state").await;
+    house
+        .sql(&format!("DELETE FROM community_directmessagethread_participants WHERE user_id = {}", house.grace.id))
+        .await;
+    house.stack.order(json!({"action": "refresh", "thread": thread})).await;
+    assert_eq!(grace.expect_close().await.0, 4003);
+    lives(&mut ada).await;
+}
+
+#[tokio::test]
 async fn a_changed_room_is_told_to_those_present_and_in_force() {
     let house = house().await;
     let (mut a, mut b) =
