@@ -61,6 +61,16 @@ pub enum Note {
     Changed(MessageId),
 }
 
+impl Note {
+    /// The message that it is about.
+    #[must_use]
+    pub fn message(&self) -> MessageId {
+        match self {
+            Self::New(message) | Self::Changed(message) => *message,
+        }
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

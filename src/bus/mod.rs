@@ -13,6 +13,8 @@ pub mod tasks;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 pub use channels::ChannelLayer;
 pub use control::Control;
 pub use envelope::{Envelope, Foreign, Kind, Malformed, Payload};
@@ -21,9 +23,18 @@ pub use subscriber::{Door, Inbound, Inbox, Subscriber, Subscription};
 pub use tasks::TaskQueue;
 
 use crate::config::Deployment;
+use crate::domain::Topic;
 use crate::lifecycle::Lifecycle;
 use crate::realtime::{self, COMMAND_DEADLINE, Connection, DialError, Dialer};
 use crate::telemetry::Metrics;
+use crate::wire::event::Place;
+
+/// Finds out what became of offsets that were taken and never published.
+pub trait Mend: Send + Sync + 'static {
+    /// Publishes at the offsets from `first` to `last` what was committed for them. With `give_up`, what was not is
+    /// declared void, so that all instances agree. May be called again and again, by all at once.
+    fn mend(&self, topic: Topic, first: Place, last: u64, give_up: bool) -> BoxFuture<'_, Result<(), BusError>>;
+}
 
 /// A failure to talk to the realtime Redis.
 #[derive(Debug, thiserror::Error)]

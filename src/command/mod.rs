@@ -7,6 +7,7 @@ mod edit;
 mod enter;
 mod history;
 mod judge;
+mod mend;
 mod mention;
 mod notice;
 mod outlet;
@@ -22,6 +23,7 @@ mod typing;
 use std::sync::Arc;
 
 pub use enter::{Directory, EnterError, Entrance, Opening};
+pub use mend::Mender;
 pub use outlet::{BusOutlet, Echo};
 pub use resume::Missed;
 pub use typing::Keyboard;

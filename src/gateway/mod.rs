@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::bus::{Bus, Control, Subscriber, Subscription};
-use crate::command::BusOutlet;
+use crate::command::{BusOutlet, Mender};
 use crate::config::Config;
 use crate::health;
 use crate::http::{Ops, OpsThread, Public};
@@ -120,8 +120,10 @@ impl Gateway {
                 .await
                 .map_err(BuildError::unreachable("Redis (GATEWAY_REDIS_URL)"))?;
         let channels = channel_layer(&config, door, &lifecycle, &metrics).await?;
+        let mender = Mender::new(store.clone(), bus.log().clone(), Arc::clone(&metrics));
         let hub = Hub::start(
             bus.clone(),
+            mender,
             subscriber.clone(),
             inboxes,
             channels.clone(),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -26,6 +26,9 @@ use crate::wire::event::{self, Place};
 /// Above this many online, joins and leaves of a room are sent as one `presence_diff` a second.
 pub const CROWD: u64 = 200;
 
+/// How often Postgres is asked about one topic's holes at most.
+const MEND_EVERY: Duration = Duration::from_millis(500);
+
 #[derive(Default)]
 struct State {
     seats: Vec<Entry>,
@@ -37,6 +40,8 @@ struct State {
     /// Set once this was taken out of the hub, so that nobody joins what no event reaches.
     retired: bool,
     sequence: Sequence,
+    /// When Postgres was last asked about a hole.
+    mended: Option<Instant>,
     /// Joins (with the event's JSON) and leaves since the last `presence_diff`, the latest for each user.
     crowd: BTreeMap<UserId, Option<Bytes>>,
     crowd_online: u64,
@@ -236,6 +241,20 @@ impl Gathering {
 
     pub(super) fn compare(&self, position: Position) -> Option<Hole> {
         self.state.lock().sequence.compare(position)
+    }
+
+    pub(super) fn tail(&self, position: Position, now: Instant) -> Option<Hole> {
+        self.state.lock().sequence.tail(position, now)
+    }
+
+    /// Says whether Postgres may be asked about a hole again, and notes that it is.
+    pub(super) fn may_mend(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let may = state.mended.is_none_or(|last| now.saturating_duration_since(last) >= MEND_EVERY);
+        if may {
+            state.mended = Some(now);
+        }
+        may
     }
 
     pub(super) fn has_begun(&self) -> bool {

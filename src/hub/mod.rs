@@ -28,7 +28,7 @@ pub use topics::Topics;
 pub use watch::{Version, Watch};
 pub use watcher::{BEAT, Pulse, Watcher};
 
-use crate::bus::{Bus, ChannelLayer, Inbox, Subscriber};
+use crate::bus::{Bus, ChannelLayer, Inbox, Mend, Subscriber};
 use crate::domain::{ConnectionId, Hidden, Topic, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Frame, Outbox};
@@ -44,6 +44,7 @@ pub struct Hub {
     members: Members,
     pulse: Arc<Pulse>,
     bus: Bus,
+    mender: Box<dyn Mend>,
     subscriber: Subscriber,
     channels: ChannelLayer,
     /// Topics whose interest may have changed since the reconciler looked.
@@ -52,6 +53,8 @@ pub struct Hub {
     /// Topics whose position must be compared with Redis.
     doubtful: Mutex<std::collections::HashSet<Topic>>,
     doubt: Notify,
+    /// Topics at whose end something was taken and not published when they were last compared.
+    unpublished: Mutex<std::collections::HashSet<Topic>>,
     outbox_limit: usize,
     metrics: Arc<Metrics>,
 }
@@ -60,8 +63,10 @@ impl Hub {
     /// Starts the hub's tasks: one dispatcher a shard, the reconciler of subscriptions, the repairer of gaps.
     ///
     /// `outbox_limit` is in bytes and bounds what is kept for a seat whose first state is still being read.
+    #[expect(clippy::too_many_arguments, reason = "the parts that a hub is made of")]
     pub fn start(
         bus: Bus,
+        mender: impl Mend,
         subscriber: Subscriber,
         inboxes: Vec<Inbox>,
         channels: ChannelLayer,
@@ -74,12 +79,14 @@ impl Hub {
             members: Members::default(),
             pulse: Arc::default(),
             bus,
+            mender: Box::new(mender),
             subscriber,
             channels,
             changed: Mutex::default(),
             change: Notify::new(),
             doubtful: Mutex::default(),
             doubt: Notify::new(),
+            unpublished: Mutex::default(),
             outbox_limit,
             metrics,
         });

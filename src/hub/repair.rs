@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use super::gathering::Gathering;
-use super::sequence::{Hole, VOID_AFTER};
+use super::sequence::{Hole, MEND_AFTER, VOID_AFTER};
 use super::{Hub, sequence};
-use crate::bus::{BusError, Envelope, log};
+use crate::bus::{BusError, Position};
 use crate::domain::Topic;
 use crate::lifecycle::Lifecycle;
 use crate::wire::Close;
@@ -19,6 +19,8 @@ use crate::wire::event::Place;
 
 /// How often every topic is compared with Redis.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
+/// How soon a topic is compared again at whose end something is taken and not published.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How many topics are compared at once, in one round trip.
 const AT_ONCE: usize = 64;
 /// How long after a failure the doubtful topics are tried again.
@@ -31,6 +33,9 @@ pub(super) async fn run(hub: Arc<Hub>, lifecycle: Lifecycle) {
         tokio::select! {
             () = lifecycle.aborted() => return,
             () = hub.doubt.notified() => {}
+            () = tokio::time::sleep(LOOK_AGAIN), if !hub.unpublished.lock().is_empty() => {
+                hub.doubtful.lock().extend(hub.unpublished.lock().drain());
+            }
             () = tokio::time::sleep(COMPARE_EVERY.saturating_sub(last.elapsed())) => {
                 last = Instant::now();
                 hub.doubt_all();
@@ -68,23 +73,33 @@ async fn repair_all(hub: &Hub, topics: &[Topic]) -> Vec<Topic> {
 async fn repair(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>) -> Result<(), BusError> {
     let position = hub.bus.log().position(topic).await?;
     if let Some(hole) = gathering.compare(position) {
-        return fill(hub, topic, gathering, hole).await;
+        return fill(hub, topic, gathering, hole, position).await;
     }
-    match gathering.hole(Instant::now()) {
-        Some(hole) if hole.age >= VOID_AFTER => {
-            // Taken, never published: its owner is gone. The void is published, so that all instances agree.
-            tracing::warn!(%topic, offset = hole.first.offset, "an offset was never published: declaring it void");
-            let void = Envelope::voids(hole.first, hole.last + 1 - hole.first.offset);
-            hub.bus.log().publish(topic, hole.first, &void).await
-        }
-        Some(hole) if hole.age >= sequence::ASK_LOG_AFTER => fill(hub, topic, gathering, hole).await,
-        _ => Ok(()),
+    let now = Instant::now();
+    let tail = gathering.tail(position, now);
+    if tail.is_some() {
+        // Nothing comes behind it that would make somebody look again.
+        hub.unpublished.lock().insert(topic);
     }
+    let Some(hole) = gathering.hole(now).or(tail).filter(|hole| hole.age >= sequence::ASK_LOG_AFTER) else {
+        return Ok(());
+    };
+    if hole.age >= MEND_AFTER && gathering.may_mend(now) {
+        // Taken, and not published for so long: its owner is slow, or gone.
+        hub.mender.mend(topic, hole.first, hole.last, hole.age >= VOID_AFTER).await?;
+    }
+    fill(hub, topic, gathering, hole, position).await
 }
 
 /// Brings what is missing from the log. What the log has no more is gone for this connection: its clients must come
 /// back for a fresh state, which is better than a silent half.
-async fn fill(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>, hole: Hole) -> Result<(), BusError> {
+async fn fill(
+    hub: &Hub,
+    topic: Topic,
+    gathering: &Arc<Gathering>,
+    hole: Hole,
+    position: Position,
+) -> Result<(), BusError> {
     let found = hub.bus.log().read(topic, hole.first.epoch, hole.first.offset, hole.last).await?;
     if !found.is_empty() {
         hub.metrics.bus_gaps_total.inc();
@@ -92,11 +107,12 @@ async fn fill(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>, hole: Hole) -
         tracing::info!(%topic, events = found.len(), "a gap was filled from the log");
     }
     let first = found.first().and_then(|event| event.place).map(|place| place.offset);
-    let trimmed = hole.last - hole.first.offset + 1 > log::KEPT as u64 && first != Some(hole.first.offset);
+    // Everything up to `published` was in the log once.
+    let trimmed = hole.first.offset <= position.published && first != Some(hole.first.offset);
     gathering.accept(found, Instant::now());
     if trimmed {
         tracing::warn!(%topic, "a gap is older than the log: its clients must reload");
-        gathering.skip_to(Place { epoch: hole.first.epoch, offset: hole.last + 1 });
+        gathering.skip_to(Place { epoch: hole.first.epoch, offset: first.unwrap_or(hole.last + 1) });
         gathering.close_all(Close::TRY_LATER);
     }
     Ok(())

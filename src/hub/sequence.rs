@@ -11,6 +11,8 @@ use crate::wire::event::Place;
 
 /// How long an early event waits before the log is asked for its predecessor.
 pub const ASK_LOG_AFTER: Duration = Duration::from_millis(50);
+/// How long a hole stays before Postgres is asked what it is.
+pub const MEND_AFTER: Duration = Duration::from_secs(1);
 /// How long a hole stays before it is declared void. Its owner, between commit and publish, is gone or starved; waiting for
 /// one that is only slow keeps the order, and a room that waits loses nothing.
 pub const VOID_AFTER: Duration = Duration::from_secs(8);
@@ -40,6 +42,8 @@ pub struct Sequence {
     early: BTreeMap<u64, Envelope>,
     early_since: Option<Instant>,
     void: Vec<u64>,
+    /// Offsets from this one on are taken and not published, since then.
+    unpublished: Option<(u64, Instant)>,
 }
 
 impl Sequence {
@@ -121,6 +125,22 @@ impl Sequence {
             self.early_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
         };
         Some(Hole { first: Place { epoch: self.epoch, offset: self.next }, last: first_early - 1, age })
+    }
+
+    /// The hole at the end: offsets that are taken and not published, with nothing behind them.
+    pub fn tail(&mut self, position: Position, now: Instant) -> Option<Hole> {
+        let has_tail = position.epoch == self.epoch && position.taken >= self.next && self.early.is_empty();
+        if !has_tail {
+            self.unpublished = None;
+            return None;
+        }
+        let since = match self.unpublished {
+            Some((next, since)) if next == self.next => since,
+            _ => now,
+        };
+        self.unpublished = Some((self.next, since));
+        let first = Place { epoch: self.epoch, offset: self.next };
+        Some(Hole { first, last: position.taken, age: now.saturating_duration_since(since) })
     }
 
     /// Gives up on everything before an offset: it is nowhere to be had. Returns what may be delivered now.
@@ -248,6 +268,20 @@ mod tests {
         assert_eq!((hole.first.offset, hole.last, hole.age), (5, 6, ASK_LOG_AFTER));
         assert_eq!(offsets(&sequence.skip_to(Place { epoch: 7, offset: 7 })), [7]);
         assert_eq!(sequence.hole(now), None);
+    }
+
+    #[test]
+    fn what_is_taken_and_not_published_is_a_hole_that_ages() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(2);
+        let position = |published, taken| Position { epoch: 7, published, taken, time: None };
+        let mut sequence = begun(4);
+        assert_eq!(sequence.tail(position(4, 4), now), None);
+        assert_eq!(sequence.tail(position(4, 6), now).map(|hole| hole.age), Some(Duration::ZERO));
+        let hole = sequence.tail(position(4, 6), later).expect("is still there");
+        assert_eq!((hole.first.offset, hole.last, hole.age), (5, 6, Duration::from_secs(2)));
+        sequence.accept(event(7, 5), later);
+        assert_eq!(sequence.tail(position(5, 6), later).map(|hole| hole.age), Some(Duration::ZERO), "another one");
     }
 
     #[test]

@@ -76,6 +76,20 @@ impl Store {
         Page::of(&rows, limit)
     }
 
+    /// Messages by their ids, in any order. Those that are hidden or do not exist are missing.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn messages(&self, ids: &[MessageId]) -> Result<Vec<Message>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let rows = self.read(|sql| &sql.messages, arguments!(ids)).await?;
+        let found = rows.iter().map(|row| Columns::of(row).message()).collect::<Result<Vec<_>, _>>()?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
     /// When a message of this author's was sent, and into which thread; `None` when there is no such message.
     ///
     /// # Errors

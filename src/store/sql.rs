@@ -26,6 +26,7 @@ pub(super) struct Sql {
     pub write: Arc<str>,
     pub outcome: Arc<str>,
     pub present: Arc<str>,
+    pub messages: Arc<str>,
     pub overview: Arc<str>,
     pub unread: Arc<str>,
     pub blocked: Arc<str>,
@@ -74,6 +75,7 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("write", sql.write),
         ("outcome", sql.outcome),
         ("present", sql.present),
+        ("messages", sql.messages),
         ("overview", sql.overview),
         ("unread", sql.unread),
         ("blocked", sql.blocked),
@@ -170,6 +172,11 @@ impl Sql {
                 .into(),
             write: write::write(user_table).into(),
             outcome: "SELECT pg_xact_status($1::text::xid8)".into(),
+            messages: format!(
+                "WITH m AS (SELECT {PAGE} FROM community_message m WHERE m.id = ANY($1) AND NOT m.is_hidden)
+                 SELECT {MESSAGE} FROM m {neighbours}"
+            )
+            .into(),
             present: "SELECT count(*) FROM community_message WHERE id = ANY($1)".into(),
             overview: app::overview().into(),
             unread: app::unread().into(),

@@ -282,6 +282,7 @@ async fn a_frame_on_an_open_socket_asks_for_the_same() {
     let (mut g, epoch, first) = enter(&gateway, &stack, &room, &grace).await;
     let missed = say(&mut g, "missed").await;
     let (mut a, ..) = enter(&gateway, &stack, &room, &ada).await;
+    a.expect_event("user_joined").await;
     a.send(json!({"type": "resume", "epoch": epoch, "offset": first})).await;
     let resumed = a.wait_for("resumed").await;
     assert_eq!((&resumed["recovered"], &resumed["events"]), (&json!(true), &json!([missed])));

@@ -74,7 +74,7 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         "create_thread" => format!("'{room}', '{new}', 20, '{message}', NULL"),
         "lock_thread" => format!("'{room}', '{message}', true"),
         "outcome" => "(pg_current_xact_id()::text)".to_owned(),
-        "present" => format!("ARRAY['{message}']::uuid[]"),
+        "present" | "messages" => format!("ARRAY['{message}']::uuid[]"),
         "overview" => "20".to_owned(),
         "unread" => format!("ARRAY[20]::bigint[], ARRAY['{room}']::uuid[]"),
         "blocked" => "ARRAY[20, 20]::bigint[], ARRAY[1, 2]::bigint[]".to_owned(),

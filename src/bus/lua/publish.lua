@@ -7,6 +7,7 @@
 -- Returns: number of envelopes published
 local position, log, taken, channel = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local current = redis.call('HGET', position, 'epoch') == ARGV[2]
+local published = tonumber(redis.call('HGET', position, 'published') or '0')
 local offset, void, time_at, sent, bytes = tonumber(ARGV[3]), tonumber(ARGV[8]), tonumber(ARGV[9]), 0, 0
 if redis.call('EXISTS', log) == 1 then bytes = tonumber(redis.call('HGET', position, 'bytes') or '0') end
 for i = 10, #ARGV do
@@ -15,6 +16,8 @@ for i = 10, #ARGV do
     local there = redis.call('ZRANGEBYSCORE', log, offset, offset)
     if #there > 0 and (string.byte(there[1], 2) ~= void or string.byte(event, 2) == void) then
       fresh = false
+    elseif #there == 0 and offset <= published then
+      fresh = false -- published, and trimmed since
     else
       if #there > 0 then
         redis.call('ZREM', log, there[1])
@@ -32,7 +35,6 @@ for i = 10, #ARGV do
   offset = offset + 1
 end
 if not current then return sent end
-local published = tonumber(redis.call('HGET', position, 'published') or '0')
 local time = 0
 while true do
   local next = redis.call('ZRANGEBYSCORE', log, published + 1, published + 1)

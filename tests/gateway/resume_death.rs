@@ -1,0 +1,102 @@
+//! An instance dies between the commit and the publish: what it had committed is told by the others, at its place, once.
+//!
+//! Redis gives the offset and refuses the log, by its own rules on commands, so that the instance stands exactly there.
+
+use serde_json::{Value, json};
+
+use super::resume_replay::{enter, place, say, texts, without_limits};
+use crate::support::{RoomSpec, Stack, eventually};
+
+/// Lets logs be written or not: no other script of a room's asks whether a key exists.
+async fn logs(stack: &Stack, rule: &str) {
+    let mut set = redis::cmd("ACL");
+    set.arg("SETUSER").arg("default").arg(rule);
+    set.exec_async(&mut stack.redis().await).await.unwrap();
+}
+
+async fn rows(stack: &Stack, content: &str) -> i64 {
+    let count = "SELECT count(*) FROM community_message WHERE content = $1";
+    sqlx::query_scalar(count).bind(content).fetch_one(stack.db()).await.unwrap()
+}
+
+fn message(content: &str) -> Value {
+    json!({"type": "send_message", "content": content, "client_id": content})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_instance_had_committed_is_told_at_its_place_and_acknowledged_elsewhere() {
+    let stack = Stack::start().await;
+    let (mut one, two) = (without_limits(&stack).start().await, without_limits(&stack).start().await);
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let (mut g, ..) = enter(&two, &stack, &room, &grace).await;
+    let (mut a, epoch, _) = enter(&one, &stack, &room, &ada).await;
+    let known = say(&mut a, "before").await["offset"].as_u64().unwrap();
+    g.wait_for("new_message").await;
+
+    logs(&stack, "-exists").await;
+    a.send(message("orphan")).await;
+    eventually("it is committed", || async { rows(&stack, "orphan").await == 1 }).await;
+    one.kill9().await;
+    drop(a);
+    logs(&stack, "+exists").await;
+
+    // Nobody says anything else: it is found all the same.
+    let told = g.wait_until("the orphan", |event| event["message"]["content"] == "orphan").await;
+    assert_eq!((&told["event"], &told["offset"]), (&json!("new_message"), &json!(known + 1)));
+    let dial = two.dial(&room.path()).jwt(&stack.jwt(&ada)).query("epoch", &epoch);
+    let mut a = dial.query("offset", &known.to_string()).connect().await;
+    let resumed = a.expect_event("resumed").await;
+    assert_eq!((&resumed["recovered"], texts(&resumed["events"])), (&json!(true), vec!["orphan"]));
+    assert_eq!(place(&resumed), (epoch, known + 1));
+
+    // Sent again under its name: the same message, one row, no second event.
+    let ack = loop {
+        a.send(message("orphan")).await;
+        let answer = a.wait_until("an answer", |event| event["clientId"] == "orphan").await;
+        if answer["event"] == "message_ack" {
+            break answer;
+        }
+    };
+    assert_eq!((&ack["messageId"], &ack["offset"]), (&told["message"]["id"], &json!(known + 1)));
+    assert_eq!(rows(&stack, "orphan").await, 1);
+    let next = say(&mut a, "after").await;
+    assert_eq!(next["offset"], known + 2);
+    assert_eq!(g.expect_event("new_message").await, next, "and nothing between");
+    assert_eq!(two.metric("community_gateway_bus_gap_events_total", &[("source", "postgres")]).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_teller_was_killed_is_told_as_the_message_is_now_and_what_was_not_committed_is_void() {
+    let stack = Stack::start().await;
+    let (mut one, two) = (without_limits(&stack).start().await, without_limits(&stack).start().await);
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let (mut g, ..) = enter(&two, &stack, &room, &grace).await;
+    let (mut a, ..) = enter(&one, &stack, &room, &ada).await;
+    let known = say(&mut a, "before").await;
+    g.wait_for("new_message").await;
+
+    logs(&stack, "-exists").await;
+    let edit = json!({"type": "edit_message", "message_id": known["message"]["id"], "content": "edited"});
+    a.send(edit).await;
+    eventually("it is committed", || async { rows(&stack, "edited").await == 1 }).await;
+    one.kill9().await;
+    // A place that somebody took for a message and never committed, as if it had died a moment earlier.
+    let position = format!("community:position:room:{}", room.id);
+    let taken: u64 =
+        redis::cmd("HINCRBY").arg(&position).arg("offset").arg(1).query_async(&mut stack.redis().await).await.unwrap();
+    let note = format!("new {}", uuid::Uuid::now_v7());
+    let key = format!("community:taken:room:{}", room.id);
+    redis::cmd("HSET").arg(key).arg(taken).arg(note).exec_async(&mut stack.redis().await).await.unwrap();
+    logs(&stack, "+exists").await;
+
+    // What comes now waits for both, and order is kept.
+    g.send(message("behind")).await;
+    let events = g.events_until("new_message").await;
+    let edited = events.iter().find(|event| event["event"] == "message_edited").expect("the change is told");
+    assert_eq!((&edited["message"]["content"], &edited["offset"]), (&json!("edited"), &json!(taken - 1)));
+    let behind = events.last().unwrap();
+    assert_eq!((&behind["message"]["content"], &behind["offset"]), (&json!("behind"), &json!(taken + 1)));
+    two.wait_for_log("an offset was never committed: declaring it void").await;
+}
