@@ -28,13 +28,13 @@ impl Presence {
         self.0.changed.lock().extend(rooms);
     }
 
-    /// Takes rooms that are due, with the number online in each. No other instance gets them for [`EVERY`].
+    /// Takes rooms that are due, with the number online in each. No other instance gets them for 15 seconds.
     ///
     /// # Errors
     /// When Redis does not answer in time, or fails.
     ///
     /// # Cancel safety
-    /// Not safe: what was taken is due again after [`EVERY`].
+    /// Not safe: what was taken is due again after 15 seconds.
     pub async fn due(&self) -> Result<Vec<(RoomId, u64)>, PresenceError> {
         let noted: Vec<RoomId> = {
             let mut changed = self.0.changed.lock();
