@@ -1,16 +1,27 @@
-//! What one instance alone limits before anybody has logged in: open sockets of a client address, handshakes a second.
+//! What one instance alone limits before anybody has logged in: open sockets of a client address, handshakes a second,
+//! and how fast an address learns that a login was wrong.
 //!
-//! Must never hold anything that names a client's address longer than its sockets are open.
+//! Must never hold anything that names a client's address longer than its sockets are open, or, when a login of it
+//! failed, two minutes.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::bucket::{Bucket, Rate, Wait};
 use crate::telemetry::Metrics;
+
+/// The address that stands for a client in counts: with IPv6 its /64, all of which a single customer usually has.
+#[must_use]
+pub fn counted(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
 
 /// Open sockets of each client address, on this instance. Cloning is cheap and gives the same one.
 #[derive(Clone)]
@@ -37,9 +48,15 @@ impl Addresses {
     /// Counts one more socket of an address; `None` when it has as many as it may.
     #[must_use]
     pub fn enter(&self, address: IpAddr) -> Option<FromAddress> {
+        self.enter_up_to(address, self.most)
+    }
+
+    /// The same with a limit of this call's own.
+    #[must_use]
+    pub fn enter_up_to(&self, address: IpAddr, most: u32) -> Option<FromAddress> {
         let mut open = self.open.lock();
         let count = open.entry(address).or_default();
-        if self.most > 0 && *count >= self.most {
+        if most > 0 && *count >= most {
             self.metrics.limited_total.with_label_values(&["addresses"]).inc();
             return None;
         }
@@ -64,6 +81,7 @@ impl Drop for FromAddress {
 pub struct HandshakeRate {
     bucket: Mutex<Bucket>,
     rate: Rate,
+    per_second: u32,
     metrics: Arc<Metrics>,
 }
 
@@ -72,23 +90,60 @@ impl HandshakeRate {
     #[must_use]
     pub fn new(per_second: u32, metrics: Arc<Metrics>) -> Self {
         let bucket = Mutex::new(Bucket::new(Instant::now()));
-        Self { bucket, rate: Rate::new(per_second, per_second), metrics }
+        Self { bucket, rate: Rate::new(per_second, per_second), per_second, metrics }
     }
 
-    /// Counts one handshake.
+    /// Counts one handshake. A quarter of the burst is left to those who return: when a storm has emptied the bucket,
+    /// every place that comes free is theirs until none of them waits.
     ///
     /// # Errors
     /// When there are too many at this time.
-    pub fn take(&self, now: Instant) -> Result<(), Wait> {
-        let taken = self.bucket.lock().take(&self.rate, now);
+    pub fn take(&self, returns: bool, now: Instant) -> Result<(), Wait> {
+        let others = if returns { 0 } else { self.per_second / 4 };
+        let taken = self.bucket.lock().take_leaving(&self.rate, others, now);
         taken.inspect_err(|_| self.metrics.limited_total.with_label_values(&["handshakes"]).inc())
+    }
+}
+
+/// How many failed logins of an address are answered at once.
+const FREE: u32 = 10;
+/// The first and the longest delay of an answer.
+const DELAY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+/// After so long without a failed login an address is forgotten.
+const FORGET: Duration = Duration::from_secs(120);
+/// Most addresses that are remembered; those that fail beyond are answered at once.
+const REMEMBERED: usize = 16_384;
+
+/// Failed logins of each address. Only a wrong login waits for its answer, and a right one never does: so guessing is
+/// slow, and nobody can lock out those who share an address.
+#[derive(Default)]
+pub struct Guesses(Mutex<HashMap<IpAddr, (u32, Instant)>>);
+
+impl Guesses {
+    /// Notes a failed login; says how long its answer has to wait.
+    #[must_use]
+    pub fn failed(&self, address: IpAddr, now: Instant) -> Duration {
+        let (mut known, address) = (self.0.lock(), counted(address));
+        if known.len() >= REMEMBERED {
+            known.retain(|_, (_, last)| now.saturating_duration_since(*last) < FORGET);
+        }
+        if known.len() >= REMEMBERED && !known.contains_key(&address) {
+            return Duration::ZERO;
+        }
+        let (failures, last) = known.entry(address).or_insert((0, now));
+        if now.saturating_duration_since(*last) >= FORGET {
+            *failures = 0;
+        }
+        (*failures, *last) = (failures.saturating_add(1), now);
+        match failures.saturating_sub(FREE) {
+            0 => Duration::ZERO,
+            more => DELAY.1.min(DELAY.0 * 2_u32.pow((more - 1).min(8))),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn metrics() -> Arc<Metrics> {
@@ -115,7 +170,7 @@ mod tests {
         let sockets: Vec<_> = (0..2000).map(|_| addresses.enter(IpAddr::from([10, 0, 0, 1]))).collect();
         assert!(sockets.iter().all(Option::is_some));
         let rate = HandshakeRate::new(0, metrics());
-        assert!((0..2000).all(|_| rate.take(Instant::now()).is_ok()));
+        assert!((0..2000).all(|_| rate.take(false, Instant::now()).is_ok()));
     }
 
     #[test]
@@ -123,8 +178,32 @@ mod tests {
         let metrics = metrics();
         let rate = HandshakeRate::new(1000, Arc::clone(&metrics));
         let now = Instant::now();
-        assert_eq!((0..1500).filter(|_| rate.take(now).is_ok()).count(), 1000);
-        assert_eq!((0..10).filter(|_| rate.take(now + Duration::from_millis(5)).is_ok()).count(), 5);
+        assert_eq!((0..1500).filter(|_| rate.take(true, now).is_ok()).count(), 1000);
+        assert_eq!((0..10).filter(|_| rate.take(true, now + Duration::from_millis(5)).is_ok()).count(), 5);
         assert_eq!(metrics.limited_total.with_label_values(&["handshakes"]).get(), 505);
+    }
+
+    #[test]
+    fn those_who_return_come_first_when_places_are_short() {
+        let rate = HandshakeRate::new(1000, metrics());
+        let now = Instant::now();
+        assert_eq!((0..1500).filter(|_| rate.take(false, now).is_ok()).count(), 750);
+        assert_eq!((0..1500).filter(|_| rate.take(true, now).is_ok()).count(), 250);
+        // What comes free is theirs; only what they leave is the others'.
+        let later = now + Duration::from_millis(200);
+        assert_eq!((0..300).filter(|_| rate.take(false, later).is_ok()).count(), 0);
+        assert_eq!((0..300).filter(|_| rate.take(true, later).is_ok()).count(), 200);
+        assert_eq!((0..900).filter(|_| rate.take(false, later + Duration::from_secs(1)).is_ok()).count(), 750);
+    }
+
+    #[test]
+    fn guessing_gets_slow_for_an_address_and_for_no_other() {
+        let guesses = Guesses::default();
+        let (here, there) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let now = Instant::now();
+        let waits: Vec<u128> = (0..16).map(|_| guesses.failed(here, now).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 250, 500, 1000, 2000, 4000, 4000]);
+        assert_eq!(guesses.failed(there, now), Duration::ZERO);
+        assert_eq!(guesses.failed(here, now + FORGET), Duration::ZERO, "it is forgotten after a while");
     }
 }

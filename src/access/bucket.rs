@@ -50,12 +50,20 @@ impl Bucket {
     /// # Errors
     /// When there is none.
     pub fn take(&mut self, rate: &Rate, now: Instant) -> Result<(), Wait> {
+        self.take_leaving(rate, 0, now)
+    }
+
+    /// Takes one token, if so many are left for others then.
+    ///
+    /// # Errors
+    /// When there are not.
+    pub fn take_leaving(&mut self, rate: &Rate, others: u32, now: Instant) -> Result<(), Wait> {
         if rate.every.is_zero() {
             return Ok(()); // also to callers whose clocks were read in another order than they come in
         }
         let full = self.full.max(now);
         let missing = full - now;
-        let room = rate.every * (rate.burst - 1);
+        let room = rate.every * (rate.burst - 1).saturating_sub(others);
         if missing > room {
             self.refused = self.refused.saturating_add(1);
             return Err(Wait { after: missing - room, too_often: self.refused >= rate.burst });

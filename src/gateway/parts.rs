@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::BuildError;
+use crate::access::address::Guesses;
 use crate::access::admission::{self, Admission};
 use crate::access::bucket::Rate;
 use crate::access::once::Once;
@@ -198,6 +199,7 @@ pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Met
         hub,
         heartbeat: Arc::new(Heartbeat::new(&sockets, Instant::now())),
         sockets,
+        guesses: Guesses::default(),
         frames: Rate::new(limits.frames_per_second, limits.frames_burst),
         open: tokio_util::task::TaskTracker::new(),
         metrics: Arc::clone(metrics),
@@ -213,6 +215,7 @@ pub(super) fn public_settings(config: &Config) -> PublicSettings {
         connections_per_address: config.limits.connections_per_address,
         handshake_rate: config.limits.handshake_rate,
         handshakes_in_progress: HANDSHAKES,
+        tickets: Arc::new(Sealer::new(config.auth.secret_key.expose())),
         head_deadline: HANDSHAKE_DEADLINE,
         max_head: MAX_HEAD,
     }
@@ -231,6 +234,7 @@ pub(super) fn welcome(sessions: Arc<Sessions>, lifecycle: Lifecycle) -> Arc<dyn 
             early: arrival.early,
             venue,
             credentials: arrival.credentials,
+            address: arrival.address,
             since: arrival.since.map(|(epoch, offset)| Place { epoch, offset }),
             holds: Box::new(arrival.guard),
         };

@@ -70,6 +70,8 @@ pub(super) struct Door {
     settings: PublicSettings,
     pub sockets: Arc<Semaphore>,
     addresses: Addresses,
+    /// Connections that have not been answered yet, by the peer they come from.
+    unanswered: Addresses,
     rate: HandshakeRate,
     pub metrics: Arc<Metrics>,
 }
@@ -79,10 +81,24 @@ impl Door {
         Self {
             sockets: Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS))),
             addresses: Addresses::new(settings.connections_per_address, Arc::clone(&metrics)),
+            unanswered: Addresses::new(0, Arc::clone(&metrics)),
             rate: HandshakeRate::new(settings.handshake_rate, Arc::clone(&metrics)),
             settings,
             metrics,
         }
+    }
+
+    /// Counts a connection that is not answered yet; `None` when its peer has more than a quarter of all places, and
+    /// half of them are taken: who only opens connections must not keep the others out. A trusted proxy is many people.
+    pub fn begin(&self, peer: IpAddr, free: usize) -> Option<FromAddress> {
+        let places = self.settings.handshakes_in_progress;
+        let is_short = free < places / 2 && !forwarded::is_trusted(peer, &self.settings.trusted_proxies);
+        let most = if is_short { u32::try_from(places / 4).unwrap_or(u32::MAX).max(1) } else { 0 };
+        let entered = self.unanswered.enter_up_to(forwarded::counted(peer), most);
+        if entered.is_none() {
+            self.refused("handshakes_of_address");
+        }
+        entered
     }
 
     /// Answers the request. There is only one: every answer closes the connection or takes it away from HTTP.
@@ -113,7 +129,7 @@ impl Door {
     }
 
     /// Cheap and final reasons first; then the limits, the one that concerns the fewest first, so that one crowded
-    /// address takes nothing from the rate that all share. The credentials are read last: whoever is refused here can
+    /// address takes nothing from the rate that all share. The credentials are only read: whoever is refused here can
     /// use the same token again.
     fn admit<B: Body>(
         &self,
@@ -129,22 +145,25 @@ impl Door {
             return Err(Refused::Draining);
         }
         let address = forwarded::client_address(peer, request.headers(), &self.settings.trusted_proxies);
-        let guard = self.reserve(address, place)?;
         let credentials = credentials::read(request.uri().query(), request.headers(), &self.settings.jwt_cookie);
+        let guard = self.reserve(address, &credentials, place)?;
         let since = credentials::since(request.uri().query());
         let (answer, connection) = upgrade::switch(request)?;
         Ok((answer, Admitted { path, credentials, since, address, guard, connection }))
     }
 
-    fn reserve(&self, address: IpAddr, place: &mut Option<Place>) -> Result<Guard, Refused> {
+    fn reserve(&self, address: IpAddr, credentials: &Credentials, place: &mut Option<Place>) -> Result<Guard, Refused> {
         let of_address = self.addresses.enter(forwarded::counted(address)).ok_or(Refused::AddressFull)?;
         if matches!(place, Some(Place::TurnedAway(_))) {
             // One may have become free in the meantime.
             let socket = Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| Refused::SocketsFull)?;
             *place = Some(Place::Socket(socket));
         }
+        // Only a ticket that this gateway sealed makes somebody one who returns.
+        let ticket = credentials.resume_token.as_deref();
+        let returns = ticket.is_some_and(|ticket| self.settings.tickets.open(ticket).is_ok());
         // Not the exact wait: with that, all who were turned away now would be back at the same time.
-        self.rate.take(Instant::now()).map_err(|_| Refused::Busy)?;
+        self.rate.take(returns, Instant::now()).map_err(|_| Refused::Busy)?;
         let Some(Place::Socket(socket)) = place.take() else { return Err(Refused::SocketsFull) };
         self.metrics.sockets_open.inc();
         Ok(Guard { _socket: socket, _address: of_address, metrics: Arc::clone(&self.metrics) })

@@ -1,15 +1,21 @@
 //! Which address a client has, behind proxies.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
 
+pub(super) use crate::access::address::counted;
 use crate::config::Network;
+
+/// Whether an address is a trusted proxy's.
+pub(super) fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
+    trusted.iter().any(|network| network.contains(address.to_canonical()))
+}
 
 /// The address of the client: the peer's, unless the peer is a trusted proxy. Then it is the rightmost address of
 /// `X-Forwarded-For` that is not a trusted proxy: whatever stands left of it was written by somebody we do not trust.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
-    let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
+    let is_trusted = |address| is_trusted(address, trusted);
     let mut nearest = peer.to_canonical();
     if !is_trusted(nearest) {
         return nearest;
@@ -26,14 +32,6 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Netwo
         }
     }
     nearest
-}
-
-/// The address that stands for a client in counts: with IPv6 its /64, all of which a single customer usually has.
-pub(super) fn counted(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-    }
 }
 
 /// Reads one address; some proxies add the port.

@@ -20,7 +20,7 @@ use super::accept;
 use super::door::{Admitted, Door, Exchange, Guard, Place};
 use super::path::SocketPath;
 use crate::config::Network;
-use crate::identity::Credentials;
+use crate::identity::{Credentials, Sealer};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
 
@@ -77,6 +77,8 @@ pub struct PublicSettings {
     pub handshake_rate: u32,
     /// Most connections that have not been answered yet, at least 1; more wait in the kernel.
     pub handshakes_in_progress: usize,
+    /// Opens the tickets of those who return, who come first when places are short.
+    pub tickets: Arc<Sealer>,
     /// Longest time from `accept` to the last byte of the answer.
     pub head_deadline: Duration,
     /// Longest request head, in bytes; less than 8 KiB counts as 8 KiB.
@@ -134,6 +136,9 @@ impl Public {
                 // The permit comes first: who cannot be served waits in the kernel, and occupies nothing here.
                 let Ok(permit) = Arc::clone(&self.handshakes).acquire_owned().await else { return };
                 let (stream, peer) = accept::next(&self.listener).await;
+                let Some(of_peer) = self.handshake.door.begin(peer.ip(), self.handshakes.available_permits()) else {
+                    continue;
+                };
                 // This comes second, or the last place would be held for somebody who is not there yet.
                 let Ok(place) = self.place().await else { return };
                 let progress = Progress::begin(&self.handshake.door.metrics, permit);
@@ -141,7 +146,7 @@ impl Public {
                 let inside = lifecycle.clone();
                 lifecycle.spawn(async move {
                     let arrival = handshake.run(stream, peer.ip(), place, &inside).await;
-                    drop(progress);
+                    drop((progress, of_peer));
                     if let Some(arrival) = arrival {
                         on_arrival(arrival);
                     }

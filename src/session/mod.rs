@@ -17,6 +17,7 @@ mod threads;
 mod ticket;
 mod warden;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,7 @@ pub use warden::watch;
 use converse::Party;
 use resume::Replay;
 
+use crate::access::address::Guesses;
 use crate::access::admission::{Admission, Admitted};
 use crate::access::bucket::Rate;
 use crate::access::{Access, Grant};
@@ -61,6 +63,8 @@ pub struct Sessions {
     pub sockets: Arc<Shared>,
     pub heartbeat: Arc<Heartbeat>,
     pub frames: Rate,
+    /// Who guesses.
+    pub guesses: Guesses,
     /// The sessions that are open; the end of the process waits for them.
     pub open: TaskTracker,
     pub metrics: Arc<Metrics>,
@@ -73,6 +77,8 @@ pub struct Visitor {
     pub early: Bytes,
     pub venue: Venue,
     pub credentials: Credentials,
+    /// Where it comes from. Not for logs.
+    pub address: IpAddr,
     /// The last place that the client knows, if it was here before.
     pub since: Option<Place>,
     /// What the connection holds outside: dropped when the session has ended.
@@ -123,6 +129,10 @@ impl Sessions {
                 Some(user)
             }
             Err(close) => {
+                if close == Close::NOT_AUTHENTICATED {
+                    let wait = self.guesses.failed(visitor.address, Instant::now());
+                    socket.while_writing(Box::pin(tokio::time::sleep(wait))).await;
+                }
                 outbox.close(close);
                 None
             }

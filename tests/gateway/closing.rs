@@ -270,12 +270,17 @@ async fn a_slow_client_is_cut_off_and_the_others_get_everything() {
     slow.expect_event("room_state").await;
 
     let overflowed = || async { gateway.metric("community_gateway_outbox_overflow_total", &[]).await == 1.0 };
+    // What Django publishes is the heavy part; what people write comes in between.
+    let noise = json!({"event": "announcement", "text": "x".repeat(16_384)}).to_string();
     let mut sent = 0;
     while !overflowed().await {
-        assert!(sent < 200, "{sent} messages of 16 KB fit into an outbox of 64 KiB");
+        assert!(sent < 200, "{sent} announcements of 64 KB fit into an outbox of 64 KiB");
         for _ in 0..5 {
             sent += 1;
-            sender.send(json!({"type": "send_message", "content": format!("{sent} {}", "🦀".repeat(3_990))})).await;
+            for _ in 0..4 {
+                stack.publish(&room.channel(), noise.as_bytes()).await;
+            }
+            sender.send(json!({"type": "send_message", "content": format!("number {sent}")})).await;
             let seen = reader.wait_for("new_message").await;
             assert_eq!(seen["offset"], sent, "the others get everything, in order");
             sender.wait_until("its own message", |event| event["offset"] == sent).await;
@@ -310,8 +315,9 @@ async fn a_silent_peer_is_given_up() {
 async fn a_peer_that_answers_pings_stays() {
     let stack = Stack::start().await;
     let (_gateway, mut client) = with_heartbeat(&stack).await;
-    for _ in 0..6 {
-        assert!(matches!(client.next_message().await, Message::Ping(_)));
+    let mut pings = 0;
+    while pings < 6 {
+        pings += i32::from(matches!(client.next_message().await, Message::Ping(_)));
     }
     client.expect_silence().await;
 }

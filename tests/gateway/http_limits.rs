@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::http_raw::{Door, ROOM, settings, upgrade};
+use crate::http_raw::{Client, Door, ROOM, settings, upgrade};
 use crate::support::{GUARD, eventually};
 
 #[tokio::test]
@@ -156,6 +156,43 @@ async fn handshakes_in_progress_are_bounded() {
     assert_eq!(answer.status(), 101);
     assert_eq!(door.refused("timeout"), 1, "the second had to wait for the end of the first");
     assert_eq!(silent.rest().await, "");
+}
+
+#[tokio::test]
+async fn an_address_that_only_opens_connections_keeps_nobody_out() {
+    let door = Door::open(settings_with(|settings| settings.handshakes_in_progress = 8));
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(door.connect().await);
+    }
+    eventually("the last are turned away", || async { door.refused("handshakes_of_address") == 4 }).await;
+    assert_eq!(door.metrics.handshakes_open.get(), 4, "half of the places may be anybody's");
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let mut elsewhere = Client(socket.connect(door.address).await.unwrap());
+    elsewhere.write(upgrade(ROOM, "").as_bytes()).await;
+    assert_eq!(elsewhere.answer().await.status(), 101);
+}
+
+#[tokio::test]
+async fn who_returns_with_a_ticket_comes_first() {
+    use community_gateway::domain::{Micros, UserId};
+    use community_gateway::identity::{Sealer, Ticket};
+
+    let sealer = Sealer::new("another key of these tests");
+    let door = Door::open(settings_with(|settings| {
+        settings.handshake_rate = 4;
+        settings.tickets = std::sync::Arc::new(Sealer::new("another key of these tests"));
+    }));
+    let with = |ticket: &str| upgrade(&format!("{ROOM}?resume_token={ticket}"), "");
+    let forged = Sealer::new("guessed");
+    let ticket = |sealer: &Sealer| {
+        let (id, expires) = (uuid::Uuid::new_v4(), Micros(0));
+        sealer.seal(&Ticket { id, user: UserId(1), session_version: None, generation: 0, expires })
+    };
+    // Until one is refused: then one place is left, which is not for them.
+    while door.ask(&with(&ticket(&forged))).await.1.status() == 101 {}
+    assert_eq!(door.ask(&with(&ticket(&sealer))).await.1.status(), 101);
 }
 
 #[tokio::test]

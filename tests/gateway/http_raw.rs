@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use community_gateway::http::{Arrival, Public, PublicSettings};
+use community_gateway::identity::Sealer;
 use community_gateway::lifecycle::Lifecycle;
 use community_gateway::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +30,7 @@ pub fn settings() -> PublicSettings {
         connections_per_address: 0,
         handshake_rate: 0,
         handshakes_in_progress: 100,
+        tickets: Arc::new(Sealer::new("the key of these tests")),
         head_deadline: GUARD * 2,
         max_head: 16 * 1024,
     }

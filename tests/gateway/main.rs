@@ -31,6 +31,7 @@ mod handover_envelope;
 mod handover_moves;
 mod harness;
 mod history;
+mod hostile;
 mod http_limits;
 mod http_ops;
 mod http_raw;
