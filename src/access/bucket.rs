@@ -18,6 +18,13 @@ impl Rate {
         let every = if per_second == 0 { Duration::ZERO } else { Duration::from_secs(1) / per_second };
         Self { every, burst: burst.max(1) }
     }
+
+    /// `per_minute` in the long run, a quarter of it at once. 0 is off.
+    #[must_use]
+    pub fn per_minute(per_minute: u32) -> Self {
+        let every = if per_minute == 0 { Duration::ZERO } else { Duration::from_secs(60) / per_minute };
+        Self { every, burst: (per_minute / 4).max(1) }
+    }
 }
 
 /// A no of a bucket.

@@ -27,7 +27,7 @@ pub struct Grant {
     /// Where events of this room go: a direct conversation has one topic, by whichever path it was entered.
     pub topic: Topic,
     pub trust: Trust,
-    /// May edit what belongs to others: delete, pin, lock.
+    /// May edit what belongs to others: delete, pin, lock, archive.
     pub moderates: bool,
     /// Why the user may not write, if so.
     pub may_write: Result<(), Code>,
@@ -173,6 +173,13 @@ impl Grants {
     pub fn forget(&self, room: Option<RoomId>, user: Option<UserId>) {
         self.remembered.retain(|(_, of_user), remembered| {
             room.is_some_and(|room| room != remembered.grant.room.id) || user.is_some_and(|user| user != *of_user)
+        });
+    }
+
+    /// Forgets the grants of a direct conversation, by whichever path it was entered: of all, or of one user.
+    pub fn forget_conversation(&self, thread: ThreadId, user: Option<UserId>) {
+        self.remembered.retain(|(_, of_user), remembered| {
+            remembered.grant.topic != Topic::Dm(thread) || user.is_some_and(|user| user != *of_user)
         });
     }
 }

@@ -73,7 +73,7 @@ pub struct Access {
     pub sends: Quota,
     /// Bounds what a user adds to messages and takes from them.
     pub reactions: Quota,
-    /// Bounds how often a user edits, deletes, pins and locks.
+    /// Bounds how often a user edits, deletes, pins, locks and archives.
     pub changes: Quota,
     pub nonces: Nonces,
     pub attachments: AttachmentRules,
@@ -202,13 +202,13 @@ impl Access {
         }
     }
 
-    /// Conversations have no threads; a new one is written, and counts as a message; moderators lock.
+    /// Conversations have no threads; a new one is written, and counts as a message; moderators lock and archive.
     async fn check_thread(&self, grant: &Grant, command: &ThreadCommand) -> Result<Vec<Ticket>, Refusal> {
         match command {
             ThreadCommand::Close(_) => {}
             _ if grant.dm.is_some() => return Err(Refusal::new(Code::NotAllowed)),
             ThreadCommand::Open(..) => {}
-            ThreadCommand::Lock { .. } => {
+            ThreadCommand::Lock { .. } | ThreadCommand::Archive { .. } => {
                 check_moderates(grant)?;
                 return Ok(vec![self.take_change(grant.person.id).await?]);
             }

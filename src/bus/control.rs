@@ -156,6 +156,11 @@ mod tests {
         assert_eq!(read(r#"{"action":"block_changed"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"reload"}"#), Ok(Control::Reload));
         assert_eq!(read(r#"{"action":"refresh"}"#), Ok(Control::Refresh { room: None, user: None, thread: None }));
+        assert_eq!(
+            read(&format!(r#"{{"action":"refresh","thread":"{room}"}}"#)),
+            Ok(Control::Refresh { room: None, user: None, thread: Some(ThreadId(id.0)) })
+        );
+        assert_eq!(read(r#"{"action":"refresh","thread":"all"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"kick","user":"7"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"disconnect","user":"07"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"dance"}"#), Err(ControlError::Unknown));

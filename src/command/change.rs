@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Actor, Commands, Replies};
+use super::{Actor, Commands, Replies, notice};
 use crate::access::Grant;
 use crate::domain::{MessageId, Topic};
 use crate::store::{Change, Changed, Effect, Target};
@@ -36,8 +36,10 @@ impl Commands {
         // Who does not see the author does not see the message: nothing of it is told but that it is gone, which must
         // reach whoever has it on the screen. Who does not see the moderator is told all the same.
         let thread = if let Topic::Thread(thread) = topic { Some(thread) } else { None };
+        let mut mentions = Vec::new();
         let (whose, shown, body) = match effect {
-            Effect::Edited(message) => {
+            Effect::Edited { message, mentioned } => {
+                mentions = notice::of_edit(grant, &message, &mentioned);
                 let answered = message.reply_to.as_ref().and_then(|reply| reply.author_id);
                 (Some(user), answered, event::message_edited(&message, place))
             }
@@ -49,6 +51,7 @@ impl Commands {
             }
         };
         self.outlet.announce(topic, place, whose, shown, body).await;
+        notice::tell(&self.log, &mentions).await;
         Ok(Vec::new())
     }
 }

@@ -28,6 +28,7 @@ pub use outlet::{BusOutlet, Echo};
 pub use resume::Missed;
 pub use typing::Keyboard;
 
+use crate::access::bucket::Bucket;
 use crate::access::once::Once;
 use crate::access::quota::Quota;
 use crate::access::{Grant, Nonces, Permit};
@@ -62,6 +63,8 @@ pub struct Actor {
     pub topic: Topic,
     /// When it last said that it types.
     pub keyboard: Keyboard,
+    /// How many pages of messages it may read now.
+    pub pages: Bucket,
 }
 
 /// The replies to a command's sender, as events in JSON.

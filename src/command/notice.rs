@@ -5,8 +5,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::Echo;
+use crate::access::Grant;
 use crate::bus::{Envelope, Kind, Log};
-use crate::domain::{RoomId, Topic, UserId};
+use crate::domain::{Message, MessageId, Person, RoomId, Topic, UserId};
 use crate::store::Committed;
 use crate::wire::event;
 
@@ -18,12 +19,27 @@ pub(super) fn of_message(message: &Committed<Echo>) -> Vec<(UserId, Envelope)> {
     let author = &grant.person;
     let others = grant.dm.iter().flat_map(|dm| dm.others.iter().copied());
     let unread = others.map(|user| (user, unread(user, draft.room_id)));
-    let mentioned: Vec<i64> = serde_json::from_str(&draft.mentions).unwrap_or_default();
-    let mentions = mentioned.into_iter().map(UserId).map(|user| {
-        let body = event::mention(draft.room_id, draft.id, author);
-        (user, Envelope::passing(Kind::Notice, author.id, body))
-    });
+    let mentions = ids(&draft.mentions).into_iter().map(|user| (user, mention(draft.room_id, draft.id, author)));
     unread.chain(mentions).filter(|(user, _)| *user != author.id && !grant.hidden.hides(*user)).collect()
+}
+
+/// What goes to the topics of those whom an edit mentions and the text before did not.
+pub(super) fn of_edit(grant: &Grant, message: &Message, before: &str) -> Vec<(UserId, Envelope)> {
+    let (before, author) = (ids(before), &grant.person);
+    let new = ids(&message.mentions).into_iter().filter(|user| !before.contains(user) && *user != author.id);
+    new.filter(|user| !grant.hidden.hides(*user))
+        .map(|user| (user, mention(grant.room.id, message.id, author)))
+        .collect()
+}
+
+/// User ids of a JSON array; what else Django may have put there mentions nobody.
+fn ids(mentions: &str) -> Vec<UserId> {
+    let ids: Vec<i64> = serde_json::from_str(mentions).unwrap_or_default();
+    ids.into_iter().map(UserId).collect()
+}
+
+fn mention(room: RoomId, message: MessageId, author: &Person) -> Envelope {
+    Envelope::passing(Kind::Notice, author.id, event::mention(room, message, author))
 }
 
 /// Says that what a user has not read in a room is to be counted again.

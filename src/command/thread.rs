@@ -1,4 +1,4 @@
-//! Threads inside a room: begun, locked, opened on a room's socket, and what replies become in rooms with `auto_thread`.
+//! Threads inside a room: begun, locked, archived, opened on a room's socket, and what replies become in rooms with `auto_thread`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::enter::{EnterError, STATE_MESSAGES, settled};
 use super::{Actor, Commands, Entrance, Replies};
 use crate::access::Grant;
 use crate::domain::{MessageId, Micros, Thread, ThreadId, Topic};
-use crate::store::{ChangeError, NewThread, Rejection, Reserved, StoreError, Threaded, WriteError};
+use crate::store::{ChangeError, NewThread, Rejection, Reserved, StoreError, ThreadState, Threaded, WriteError};
 use crate::wire::command::ThreadCommand;
 use crate::wire::event::{self, Place, State};
 use crate::wire::{Code, Refusal};
@@ -34,7 +34,12 @@ impl Commands {
                     Threaded::Within(_) | Threaded::Unknown => Err(Refusal::new(Code::MessageNotFound)),
                 }
             }
-            ThreadCommand::Lock { thread, locked } => self.lock_thread(actor, grant, thread, locked).await,
+            ThreadCommand::Lock { thread, locked } => {
+                self.set_thread(actor, grant, thread, ThreadState::Locked(locked)).await
+            }
+            ThreadCommand::Archive { thread, archived } => {
+                self.set_thread(actor, grant, thread, ThreadState::Archived(archived)).await
+            }
             // Which threads a socket has open is the session's affair: it holds the seats.
             ThreadCommand::Open(..) | ThreadCommand::Close(_) => Ok(Vec::new()),
         }
@@ -58,14 +63,14 @@ impl Commands {
         Ok(threaded)
     }
 
-    async fn lock_thread(
+    async fn set_thread(
         &self,
         actor: &Actor,
         grant: &Grant,
         thread: ThreadId,
-        locked: bool,
+        state: ThreadState,
     ) -> Result<Replies, Refusal> {
-        match self.store.lock_thread(grant.room.id, thread, locked, &*self.outlet).await {
+        match self.store.set_thread(grant.room.id, thread, state, &*self.outlet).await {
             Ok(Threaded::Done { thread, place }) => {
                 // Who does not see the moderator must learn of it all the same.
                 let body = event::thread_updated(&thread, of(place));

@@ -18,7 +18,12 @@ const REPORTS_PER_HOUR: Variable =
 const CHANGES_PER_MINUTE: Variable = Variable::new(
     "GATEWAY_LIMIT_CHANGES_PER_MINUTE",
     "30",
-    "messages edited, deleted or pinned and threads locked a user in any 60 seconds, across instances",
+    "messages edited, deleted or pinned and threads locked or archived a user in any 60 seconds, across instances",
+);
+const HISTORY_PER_MINUTE: Variable = Variable::new(
+    "GATEWAY_LIMIT_HISTORY_PER_MINUTE",
+    "120",
+    "pages of messages read a connection (history, opened threads, `resume`), a quarter of them at once, in memory",
 );
 const FRAMES_PER_SECOND: Variable =
     Variable::new("GATEWAY_LIMIT_FRAMES_PER_SECOND", "20", "frames of any kind a connection, in memory");
@@ -48,6 +53,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     REACTIONS_PER_MINUTE,
     REPORTS_PER_HOUR,
     CHANGES_PER_MINUTE,
+    HISTORY_PER_MINUTE,
     FRAMES_PER_SECOND,
     FRAMES_BURST,
     CONNECTIONS_PER_USER,
@@ -70,8 +76,10 @@ pub struct Limits {
     pub reactions_per_minute: u32,
     /// Reports of messages a user in any 3600 seconds, across instances.
     pub reports_per_hour: u32,
-    /// Edits, deletions, pins and locks a user in any 60 seconds, across instances.
+    /// Edits, deletions, pins, locks and archivings a user in any 60 seconds, across instances.
     pub changes_per_minute: u32,
+    /// Pages of messages read a minute a connection, in the long run.
+    pub history_per_minute: u32,
     /// Frames a second a connection, in the long run.
     pub frames_per_second: u32,
     /// Frames a connection may send at once; at least 1.
@@ -100,6 +108,7 @@ impl Limits {
         let reactions_per_minute = reader.take(&REACTIONS_PER_MINUTE, whole(ANY));
         let reports_per_hour = reader.take(&REPORTS_PER_HOUR, whole(ANY));
         let changes_per_minute = reader.take(&CHANGES_PER_MINUTE, whole(ANY));
+        let history_per_minute = reader.take(&HISTORY_PER_MINUTE, whole(ANY));
         let frames_per_second = reader.take(&FRAMES_PER_SECOND, whole(ANY));
         let frames_burst = reader.take(&FRAMES_BURST, whole(1..=1_000_000_000));
         let connections_per_user = reader.take(&CONNECTIONS_PER_USER, whole(ANY));
@@ -115,6 +124,7 @@ impl Limits {
             reactions_per_minute: reactions_per_minute?,
             reports_per_hour: reports_per_hour?,
             changes_per_minute: changes_per_minute?,
+            history_per_minute: history_per_minute?,
             frames_per_second: frames_per_second?,
             frames_burst: frames_burst?,
             connections_per_user: connections_per_user?,

@@ -201,6 +201,7 @@ pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Met
         sockets,
         guesses: Guesses::default(),
         frames: Rate::new(limits.frames_per_second, limits.frames_burst),
+        pages: Rate::per_minute(limits.history_per_minute),
         open: tokio_util::task::TaskTracker::new(),
         metrics: Arc::clone(metrics),
     }

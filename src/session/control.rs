@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Sessions, warden};
 use crate::bus::Control;
-use crate::domain::{Decision, MessageId, Topic};
+use crate::domain::{Decision, MessageId, RoomId, ThreadId, Topic};
 use crate::hub::Member;
 use crate::lifecycle::Lifecycle;
 use crate::wire::Close;
@@ -62,17 +62,18 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
             end(members.of(user).into_iter().filter(there), Close::FORBIDDEN);
         }
         Control::Refresh { room, user, thread } => {
-            // Grants know rooms and not conversations; forgetting too many costs a query each.
-            sessions.access.grants().forget(room.filter(|_| thread.is_none()), user);
+            match thread {
+                Some(thread) => sessions.access.grants().forget_conversation(thread, user),
+                None => sessions.access.grants().forget(room, user),
+            }
             let concerned = match user {
                 Some(user) => members.of(user),
                 None => members.all(),
             };
-            let there = |member: &Member| {
-                room.is_none_or(|room| member.room == Some(room))
-                    && thread.is_none_or(|thread| member.topic == Topic::Dm(thread))
-            };
-            warden::check_watched(sessions, &concerned, room).await;
+            let there = |member: &Member| concerns((room, thread), (member.room, member.topic));
+            if thread.is_none() {
+                warden::check_watched(sessions, &concerned, room).await; // conversations are not watched
+            }
             warden::check(sessions, concerned.into_iter().filter(there).collect()).await;
         }
         Control::CatchUp => {
@@ -112,8 +113,32 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
     }
 }
 
+/// Whether an order about a room, a conversation or both concerns who is in a room under a topic.
+fn concerns(order: (Option<RoomId>, Option<ThreadId>), member: (Option<RoomId>, Topic)) -> bool {
+    order.0.is_none_or(|room| member.0 == Some(room)) && order.1.is_none_or(|thread| member.1 == Topic::Dm(thread))
+}
+
 fn end(members: impl IntoIterator<Item = Member>, close: Close) {
     for member in members {
         member.outbox.close(close);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn an_order_about_a_conversation_concerns_nobody_else() {
+        let (room, other) = (RoomId(Uuid::from_u128(1)), RoomId(Uuid::from_u128(2)));
+        let (thread, another) = (ThreadId(Uuid::from_u128(3)), ThreadId(Uuid::from_u128(4)));
+        let there = (Some(room), Topic::Dm(thread));
+        assert!(concerns((None, None), there) && concerns((None, Some(thread)), there));
+        assert!(concerns((Some(room), Some(thread)), there) && concerns((Some(room), None), there));
+        assert!(!concerns((None, Some(another)), there) && !concerns((Some(other), Some(thread)), there));
+        assert!(!concerns((None, Some(thread)), (Some(room), Topic::Room(room))));
+        assert!(!concerns((None, Some(thread)), (Some(room), Topic::Thread(thread))));
     }
 }

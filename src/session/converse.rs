@@ -118,6 +118,12 @@ impl Sessions {
         threads: &mut OpenThreads,
         command: ClientCommand,
     ) -> Result<Replies, Refusal> {
+        if command.reads_page() {
+            actor.pages.take(&self.pages, Instant::now()).map_err(|wait| {
+                self.metrics.limited_total.with_label_values(&["history"]).inc();
+                Refusal::after(Code::RateLimited, wait.after).to(command.name(), None)
+            })?;
+        }
         let seating = Seating::of(&command);
         let mut permit = self.access.check(actor.venue, actor.user, command).await?;
         let tickets = permit.take_tickets();

@@ -37,7 +37,7 @@ use resume::Replay;
 
 use crate::access::address::Guesses;
 use crate::access::admission::{Admission, Admitted};
-use crate::access::bucket::Rate;
+use crate::access::bucket::{Bucket, Rate};
 use crate::access::{Access, Grant};
 use crate::command::{Actor, Commands, Entrance, Keyboard};
 use crate::domain::{ConnectionId, UserId, Venue};
@@ -65,6 +65,8 @@ pub struct Sessions {
     pub frames: Rate,
     /// Who guesses.
     pub guesses: Guesses,
+    /// How fast one connection may read pages of messages.
+    pub pages: Rate,
     /// The sessions that are open; the end of the process waits for them.
     pub open: TaskTracker,
     pub metrics: Arc<Metrics>,
@@ -199,7 +201,8 @@ impl Sessions {
         };
         self.tickets.give(&guest.identity, guest.generation, outbox);
 
-        let mut actor = Actor { connection, user, venue, topic, keyboard: Keyboard::default() };
+        let mut actor =
+            Actor { connection, user, venue, topic, keyboard: Keyboard::default(), pages: Bucket::new(Instant::now()) };
         let mut threads = threads::OpenThreads::new(seat, outbox, also);
         self.converse(&mut Party::Room(&mut actor, &mut threads), socket, outbox, tally).await;
         drop(threads);

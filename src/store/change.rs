@@ -81,8 +81,11 @@ pub enum Changed {
 /// What the event of a change needs.
 #[derive(Debug)]
 pub enum Effect {
-    /// The message as it is now.
-    Edited(Box<Message>),
+    /// The message as it is now, and whom it mentioned before, as a JSON array of user ids.
+    Edited {
+        message: Box<Message>,
+        mentioned: String,
+    },
     Deleted,
     Pinned {
         pinned: bool,
@@ -159,9 +162,9 @@ impl Change {
             ("forbidden", _) => return Ok(Verdict::Nothing(Changed::NotTheirs)),
             ("unknown", _) => return Ok(Verdict::Nothing(Changed::Unknown)),
             (_, Self::Edit { .. }) => {
-                let message = columns.message()?;
+                let (mentioned, message) = (columns.take()?, columns.message()?);
                 let message = message.ok_or_else(|| StoreError::Unreadable("an edit changed no row".to_owned()))?;
-                Effect::Edited(Box::new(message))
+                Effect::Edited { message: Box::new(message), mentioned }
             }
             (_, Self::Delete { .. }) => Effect::Deleted,
             (_, Self::Pin { pinned }) => Effect::Pinned { pinned: *pinned },

@@ -39,7 +39,7 @@ pub use report::{Report, Reported};
 pub use row::{Account, Membership};
 pub use settings::{Settings, is_identifier};
 pub use sql::{NamedQuery, queries};
-pub use thread::{NewThread, Threaded};
+pub use thread::{NewThread, ThreadState, Threaded};
 pub use writer::{
     Committed, Draft, Outlet, OutletError, Rejection, Reserved, Stored, Subject, WriteError, Writer, WriterSettings,
 };

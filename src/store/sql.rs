@@ -48,6 +48,7 @@ pub(super) struct Sql {
     pub thread_history: Arc<str>,
     pub create_thread: Arc<str>,
     pub lock_thread: Arc<str>,
+    pub archive_thread: Arc<str>,
 }
 
 /// One statement of the gateway by name, for the query plan tests and for readers.
@@ -97,6 +98,7 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("thread_history", sql.thread_history),
         ("create_thread", sql.create_thread),
         ("lock_thread", sql.lock_thread),
+        ("archive_thread", sql.archive_thread),
     ]
     .into_iter()
     .map(|(name, sql)| NamedQuery { name, sql })
@@ -202,6 +204,7 @@ impl Sql {
             thread_history: thread::history(&neighbours, newest_first).into(),
             create_thread: thread::CREATE_THREAD.into(),
             lock_thread: thread::LOCK_THREAD.into(),
+            archive_thread: thread::ARCHIVE_THREAD.into(),
         }
     }
 }

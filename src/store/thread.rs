@@ -1,5 +1,7 @@
 //! Threads inside a room: made, locked, read. Their messages are written by the writer like all others.
 
+use std::sync::Arc;
+
 use sqlx::postgres::{PgArguments, PgRow};
 use uuid::Uuid;
 
@@ -20,6 +22,14 @@ pub struct NewThread {
     pub parent: Option<MessageId>,
     /// At most 200 characters; else the beginning of the parent's text.
     pub title: Option<String>,
+}
+
+/// How a moderator sets a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadState {
+    Locked(bool),
+    /// A thread that archived itself and is taken out does so no more.
+    Archived(bool),
 }
 
 /// What became of making or changing a thread.
@@ -53,31 +63,37 @@ impl Store {
         let parent = new.parent.map(|parent| parent.0);
         let id = Uuid::now_v7();
         let arguments = arguments!(new.room.0, id, new.creator.0, parent, new.title.as_deref());
-        self.change_thread(new.room, |sql| &sql.create_thread, arguments?, hidden, outlet).await
+        self.change_thread(new.room, |sql| Arc::clone(&sql.create_thread), arguments?, hidden, outlet).await
     }
 
-    /// Locks or unlocks a thread.
+    /// Locks or archives a thread, or undoes it.
     ///
     /// # Errors
     /// As [`Store::change_message`].
     ///
     /// # Cancel safety
     /// As [`Store::change_message`]: it must not be dropped.
-    pub async fn lock_thread<O: Outlet>(
+    pub async fn set_thread<O: Outlet>(
         &self,
         room: RoomId,
         thread: ThreadId,
-        locked: bool,
+        state: ThreadState,
         outlet: &O,
     ) -> Result<Threaded, ChangeError> {
-        let arguments = arguments!(room.0, thread.0, locked);
-        self.change_thread(room, |sql| &sql.lock_thread, arguments?, &Hidden::default(), outlet).await
+        let arguments = match state {
+            ThreadState::Locked(so) | ThreadState::Archived(so) => arguments!(room.0, thread.0, so)?,
+        };
+        let statement = |sql: &Sql| match state {
+            ThreadState::Locked(_) => Arc::clone(&sql.lock_thread),
+            ThreadState::Archived(_) => Arc::clone(&sql.archive_thread),
+        };
+        self.change_thread(room, statement, arguments, &Hidden::default(), outlet).await
     }
 
     async fn change_thread<O: Outlet>(
         &self,
         room: RoomId,
-        statement: impl Fn(&Sql) -> &std::sync::Arc<str>,
+        statement: impl Fn(&Sql) -> Arc<str>,
         arguments: PgArguments,
         hidden: &Hidden,
         outlet: &O,
@@ -92,7 +108,7 @@ impl Store {
             locked = link.command(begin, LOCK_WAIT + limit).await;
         }
         locked.map_err(StoreError::from)?;
-        let rows = link.rows(statement(&self.inner.sql), arguments, limit).await.map_err(StoreError::from)?;
+        let rows = link.rows(&statement(&self.inner.sql), arguments, limit).await.map_err(StoreError::from)?;
         match Answer::read(&rows, hidden)? {
             Answer::Changed { thread, xid } => {
                 let place = self.conclude(link, &xid, Topic::Room(room), &[], outlet).await?;

@@ -110,6 +110,12 @@ pub struct Attachment {
 }
 
 impl ClientCommand {
+    /// Says whether the answer is a page of messages, which costs more than other answers.
+    #[must_use]
+    pub fn reads_page(&self) -> bool {
+        matches!(self, Self::RequestHistory { .. } | Self::Resume(_) | Self::Thread(ThreadCommand::Open(..)))
+    }
+
     /// The frame's `type`, for metrics and refusals.
     #[must_use]
     pub fn name(&self) -> &'static str {

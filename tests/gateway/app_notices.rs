@@ -136,3 +136,38 @@ async fn who_is_mentioned_is_told_wherever() {
     assert_eq!(mention["messageId"], message["message"]["id"]);
     assert_eq!(mention["author"], message["message"]["author"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_mentions_whom_its_text_names_and_tells_those_who_are_new() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let (ada, grace, eve) = (stack.user("ada").await, stack.user("grace").await, stack.user("eve").await);
+    let zoe = stack.user("zoe").await;
+    let room = stack.room(RoomSpec::default()).await;
+    let (mut graces, ..) = open(&stack, &one, &grace).await;
+    let (mut eves, ..) = open(&stack, &one, &eve).await;
+    let mut author = two.enter(&room, &ada).await;
+    let by_id = json!([zoe.id.to_string()]);
+    author.send(json!({"type": "send_message", "content": "look, @grace", "mentions": by_id})).await;
+    let message = author.wait_for("new_message").await["message"].clone();
+    assert_eq!(message["mentions"], json!([zoe.id, grace.id]));
+    graces.wait_for("mention").await;
+
+    let edit = |content: &str| json!({"type": "edit_message", "message_id": message["id"], "content": content});
+    author.send(edit("look, @grace and @eve")).await;
+    let edited = author.wait_for("message_edited").await["message"].clone();
+    assert_eq!(edited["mentions"], json!([grace.id, eve.id]), "those named by id went with the text");
+    let mention = eves.wait_for("mention").await;
+    assert_eq!((&mention["messageId"], &mention["roomId"]), (&message["id"], &json!(room.id)));
+    assert_eq!(mention["author"], message["author"]);
+    // Who was mentioned before is not told again, but by the next message.
+    author.send(edit("look, @grace, @eve!")).await;
+    author.wait_for("message_edited").await;
+    author.send(json!({"type": "send_message", "content": "@grace @eve"})).await;
+    let next = author.wait_until("the next", |event| event["event"] == "new_message").await["message"]["id"].clone();
+    for socket in [&mut graces, &mut eves] {
+        assert_eq!(socket.wait_for("mention").await["messageId"], next);
+    }
+    author.send(edit("nobody")).await;
+    assert_eq!(author.wait_for("message_edited").await["message"]["mentions"], json!([]));
+}

@@ -84,7 +84,7 @@ fn frame(dice: &mut Dice, view: &View, number: u64) -> String {
     let thread = dice.pick(&view.threads[..view.threads.len().min(8)]).unwrap_or(&stranger).clone();
     let emoji = ["👍", "❤️", "🦀", "not an emoji at all"][usize::try_from(dice.roll(4)).unwrap()];
     let text = format!("message {number}");
-    let frame = match dice.roll(32) {
+    let frame = match dice.roll(35) {
         0..=5 => {
             json!({"type": "send_message", "content": text, "client_id": format!("{}-{number}", dice.roll(1 << 30))})
         }
@@ -107,6 +107,8 @@ fn frame(dice: &mut Dice, view: &View, number: u64) -> String {
         26..=28 => json!({"type": "send_message", "content": text, "thread_id": thread}),
         29 => json!({"type": "lock_thread", "thread_id": thread}),
         30 => json!({"type": "unlock_thread", "thread_id": thread}),
+        31 => json!({"type": "archive_thread", "thread_id": thread}),
+        32..=33 => json!({"type": "unarchive_thread", "thread_id": thread}),
         20 => return "{\"type\": \"send_mess".to_owned(),
         _ => json!([number]),
     };

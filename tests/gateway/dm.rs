@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{RoomSpec, Stack, TestRoom, TestUser};
+use crate::support::{RoomSpec, Stack, TestGateway, TestRoom, TestUser};
 
 /// A conversation between users, as Django makes one: the thread, its room, a participant and a membership each.
 pub async fn conversation(stack: &Stack, users: &[&TestUser]) -> (Uuid, TestRoom) {
@@ -156,4 +156,35 @@ async fn who_may_write_to_me_is_asked_when_django_stores_it() {
     client.expect_event("dm_state").await;
     client.send(json!({"type": "send_message", "content": "thanks"})).await;
     client.wait_for("new_message").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_of_a_conversation_ends_those_who_have_left_it_by_either_path() {
+    let stack = Stack::start().await;
+    let (one, two) = (stack.gateway().start().await, stack.gateway().start().await);
+    let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let (thread, room) = conversation(&stack, &[&ada, &grace]).await;
+    let enter = async |gateway: &TestGateway, path: String, user: &TestUser, state: &str| {
+        let mut client = gateway.dial(&path).token(&stack.token(user).await).connect().await;
+        client.expect_event(state).await;
+        client
+    };
+    let mut left = [
+        enter(&one, path(thread), &ada, "dm_state").await,
+        enter(&two, path(thread), &ada, "dm_state").await,
+        enter(&two, room.path(), &ada, "room_state").await,
+    ];
+    let mut stays = enter(&one, path(thread), &grace, "dm_state").await;
+    for leave in [
+        "DELETE FROM community_directmessagethread_participants WHERE user_id = $1",
+        "DELETE FROM community_roommembership WHERE user_id = $1",
+    ] {
+        sqlx::query(leave).bind(ada.id).execute(stack.db()).await.unwrap();
+    }
+    stack.order(json!({"action": "refresh", "thread": thread.to_string()})).await;
+    for client in &mut left {
+        assert_eq!(client.expect_close().await.0, 4003);
+    }
+    stays.send(json!({"type": "send_message", "content": "alone", "client_id": "1"})).await;
+    stays.wait_for("message_ack").await;
 }

@@ -143,3 +143,32 @@ async fn history_is_for_the_asker_alone() {
     reader.client.send(json!({"type": "send_message", "content": "marker"})).await;
     grace.expect_event("new_message").await;
 }
+
+#[tokio::test]
+async fn pages_have_a_limit_of_their_own_and_other_frames_do_not_count() {
+    let stack = Stack::start().await;
+    let gateway = stack.gateway().env("GATEWAY_LIMIT_HISTORY_PER_MINUTE", 1).start().await;
+    let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
+    let mut client = gateway.enter(&room, &ada).await;
+    client.send(json!({"type": "request_history"})).await;
+    client.wait_for("message_history").await;
+    let thread = Uuid::new_v4();
+    for frame in [
+        json!({"type": "request_history"}),
+        json!({"type": "open_thread", "thread_id": thread}),
+        json!({"type": "resume", "epoch": "1", "offset": 0}),
+    ] {
+        client.send(frame.clone()).await;
+        let error = client.wait_for("error").await;
+        assert_eq!((&error["code"], &error["requestType"]), (&json!("rate_limited"), &frame["type"]));
+        let wait = error["retryAfter"].as_f64().unwrap();
+        assert!(wait > 0.0 && wait <= 60.0, "{error}");
+    }
+    client.send(json!({"type": "send_message", "content": "hello", "client_id": "1"})).await;
+    client.wait_for("message_ack").await;
+    // Each connection has its own.
+    let mut tab = gateway.enter(&room, &ada).await;
+    tab.send(json!({"type": "request_history"})).await;
+    tab.wait_for("message_history").await;
+    assert_eq!(gateway.metric("community_gateway_limited_total", &[("limit", "history")]).await, 3.0);
+}

@@ -72,6 +72,7 @@ mod resume_tickets;
 mod rights;
 mod rooms;
 mod schema;
+mod slow_mode;
 mod store_commit;
 mod store_fixture;
 mod store_plans;
@@ -80,5 +81,6 @@ mod store_writer;
 #[path = "../support/mod.rs"]
 mod support;
 mod thread_changes;
+mod thread_rights;
 mod threads;
 mod typing;

@@ -25,7 +25,7 @@ const CHANGES: &str = "frames; changes a minute";
 /// Why somebody may not write.
 const WRITING: &str = "room_archived cannot_send blocked not_admitted trust_too_low";
 
-const TABLE: [Row; 20] = [
+const TABLE: [Row; 22] = [
     Row { frame: r#"{"type":"ping"}"#, who: "everybody, in every state", limits: FRAMES, events: "pong", errors: "" },
     Row {
         frame: r#"{"type":"send_message","content":"…","reply_to_id":"<uuid>"?,"attachments":[{url,name,size,type}]?,"mentions":["1"]?,"client_id":"…"?,"thread_id":"<uuid>"?}"#,
@@ -95,9 +95,9 @@ const TABLE: [Row; 20] = [
     Row {
         frame: r#"{"type":"request_history","cursor":"<uuid>"?,"limit":50?,"thread_id":"<uuid>"?}"#,
         who: "everybody in the room",
-        limits: "frames; 100 messages at once",
+        limits: "frames; pages a minute; 100 messages at once",
         events: "message_history",
-        errors: "unknown_cursor thread_not_found",
+        errors: "unknown_cursor thread_not_found rate_limited",
     },
     Row {
         frame: r#"{"type":"report_message","message_id":"<uuid>","reason":"…"?}"#,
@@ -116,9 +116,9 @@ const TABLE: [Row; 20] = [
     Row {
         frame: r#"{"type":"open_thread","thread_id":"<uuid>","epoch":"7"?,"offset":7?}"#,
         who: "everybody in the room",
-        limits: "frames; 20 open at once",
+        limits: "frames; pages a minute; 20 open at once",
         events: "thread_state resumed",
-        errors: "thread_not_found too_many_threads not_allowed",
+        errors: "thread_not_found too_many_threads not_allowed rate_limited",
     },
     Row {
         frame: r#"{"type":"close_thread","thread_id":"<uuid>"}"#,
@@ -142,11 +142,25 @@ const TABLE: [Row; 20] = [
         errors: "thread_not_found not_allowed rate_limited room_archived",
     },
     Row {
+        frame: r#"{"type":"archive_thread","thread_id":"<uuid>"}"#,
+        who: "moderators",
+        limits: CHANGES,
+        events: "thread_updated",
+        errors: "thread_not_found not_allowed rate_limited room_archived",
+    },
+    Row {
+        frame: r#"{"type":"unarchive_thread","thread_id":"<uuid>"}"#,
+        who: "moderators",
+        limits: CHANGES,
+        events: "thread_updated",
+        errors: "thread_not_found not_allowed rate_limited room_archived",
+    },
+    Row {
         frame: r#"{"type":"resume","epoch":"7","offset":7}"#,
         who: "everybody in the room",
-        limits: FRAMES,
+        limits: "frames; pages a minute",
         events: "resumed room_state dm_state",
-        errors: "",
+        errors: "rate_limited",
     },
     Row {
         frame: r#"{"type":"watch","room_ids":["<uuid>"]?,"user_ids":["1"]?}"#,

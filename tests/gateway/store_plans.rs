@@ -72,7 +72,7 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         "thread_latest" => format!("'{room}', '{message}', 51"),
         "thread_history" => format!("'{room}', '{message}', '{message}', 51"),
         "create_thread" => format!("'{room}', '{new}', 20, '{message}', NULL"),
-        "lock_thread" => format!("'{room}', '{message}', true"),
+        "lock_thread" | "archive_thread" => format!("'{room}', '{message}', true"),
         "outcome" => "(pg_current_xact_id()::text)".to_owned(),
         "present" | "messages" => format!("ARRAY['{message}']::uuid[]"),
         "overview" => "20".to_owned(),

@@ -24,7 +24,7 @@ const ANSWER: &str = "pg_current_xact_id()::text, it.thread_id, it.author_id";
 fn it(judge: &str) -> String {
     format!(
         "it AS MATERIALIZED (
-             SELECT m.id, m.thread_id, m.author_id, clock_timestamp() AS at,
+             SELECT m.id, m.thread_id, m.author_id, m.mentions, clock_timestamp() AS at,
                     CASE WHEN m.is_hidden THEN 'unknown'
                          WHEN {ARCHIVED} THEN 'archived'
                          {judge}
@@ -35,7 +35,8 @@ fn it(judge: &str) -> String {
 }
 
 /// `$1` room, `$2` message, `$3` user, `$4` text, `$5` mentions, `$6` id of a new row in the review queue if a human is to
-/// look at it, `$7` the reason, `$8` scores. The author's alone. A message has one row in the queue: its oldest.
+/// look at it, `$7` the reason, `$8` scores. The author's alone. A message has one row in the queue: its oldest. Answers also
+/// whom the text before mentioned.
 pub(super) fn edit(neighbours: &str) -> String {
     let it = it("WHEN m.author_id IS DISTINCT FROM $3 THEN 'forbidden'
                  WHEN m.message_type = 'deleted' THEN 'unknown'
@@ -58,7 +59,7 @@ pub(super) fn edit(neighbours: &str) -> String {
                     report_reasons, review_notes, created_at, updated_at, message_id)
              SELECT $6, 'pending', true, $8::text::jsonb, $7, 0, '[]', '', it.at, it.at, it.id
                FROM it WHERE it.verdict = 'ok' AND $6 IS NOT NULL AND NOT EXISTS (SELECT FROM waiting))
-         SELECT it.verdict, {ANSWER}, {MESSAGE} FROM it LEFT JOIN m ON true {neighbours}"
+         SELECT it.verdict, {ANSWER}, it.mentions::text, {MESSAGE} FROM it LEFT JOIN m ON true {neighbours}"
     )
 }
 

@@ -5,13 +5,36 @@
 
 use super::{MESSAGE, PAGE};
 
-/// Says whether the thread `t` is archived: by hand, or by itself, so many hours after its last message. False when
-/// there is no thread.
-pub(super) const ARCHIVED: &str = "COALESCE(t.is_archived OR COALESCE(t.last_message_at, t.created_at) \
-     + make_interval(hours => t.auto_archive_after_hours) < clock_timestamp(), false)";
+/// Says whether the thread `t` has archived itself, so many hours after its last message; null when it never does.
+macro_rules! ran_out {
+    () => {
+        "COALESCE(t.last_message_at, t.created_at) + make_interval(hours => t.auto_archive_after_hours) \
+         < clock_timestamp()"
+    };
+}
 
-/// A thread's columns, in the order in which `row` reads them.
+macro_rules! archived {
+    () => {
+        concat!("COALESCE(t.is_archived OR ", ran_out!(), ", false)")
+    };
+}
+
+/// Says whether the thread `t` is archived: by hand, or by itself. False when there is no thread.
+pub(super) const ARCHIVED: &str = archived!();
+
+/// The columns that readers see of the row `t`, in the order in which `row` reads them.
 macro_rules! columns {
+    () => {
+        concat!(
+            "t.id, t.room_id, t.title, t.parent_message_id, t.creator_id, t.is_locked, t.is_pinned, t.is_resolved, ",
+            archived!(),
+            " AS is_archived, t.message_count, t.last_message_at, t.created_at"
+        )
+    };
+}
+
+/// The same, of a `t` that was made with them.
+macro_rules! names {
     () => {
         "t.id, t.room_id, t.title, t.parent_message_id, t.creator_id, t.is_locked, t.is_pinned, t.is_resolved, \
          t.is_archived, t.message_count, t.last_message_at, t.created_at"
@@ -55,13 +78,13 @@ pub(super) const CREATE_THREAD: &str = concat!(
     ")
      SELECT CASE WHEN p.thread_id IS NOT NULL THEN 'nested' WHEN t.id = $2 THEN 'ok' ELSE 'same' END,
             pg_current_xact_id()::text, p.thread_id, p.author_id, ",
-    columns!(),
+    names!(),
     " FROM (SELECT) one
        LEFT JOIN parent p ON true
        LEFT JOIN (SELECT ",
     columns!(),
     " FROM found t UNION ALL SELECT ",
-    columns!(),
+    names!(),
     " FROM made t) t ON true
       WHERE $4 IS NULL OR p.id IS NOT NULL"
 );
@@ -75,7 +98,28 @@ pub(super) const LOCK_THREAD: &str = concat!(
     columns!(),
     ")
      SELECT CASE WHEN t.id IS NULL THEN 'same' ELSE 'ok' END, pg_current_xact_id()::text, NULL::uuid, NULL::bigint, ",
+    names!(),
+    " FROM it LEFT JOIN changed t ON true"
+);
+
+/// `$1` room, `$2` thread, `$3` archived. Answers as [`CREATE_THREAD`] does. A thread that archived itself and is taken
+/// out does so no more: its time has run out already.
+pub(super) const ARCHIVE_THREAD: &str = concat!(
+    "WITH it AS MATERIALIZED (
+         SELECT t.id, ",
+    archived!(),
+    " AS is_archived FROM community_thread t WHERE t.id = $2 AND t.room_id = $1),
+     changed AS (
+         UPDATE community_thread t
+            SET is_archived = $3, updated_at = clock_timestamp(),
+                auto_archive_after_hours = CASE WHEN $3 OR (",
+    ran_out!(),
+    ") IS NOT TRUE THEN t.auto_archive_after_hours END
+           FROM it WHERE t.id = it.id AND it.is_archived <> $3 RETURNING ",
     columns!(),
+    ")
+     SELECT CASE WHEN t.id IS NULL THEN 'same' ELSE 'ok' END, pg_current_xact_id()::text, NULL::uuid, NULL::bigint, ",
+    names!(),
     " FROM it LEFT JOIN changed t ON true"
 );
 

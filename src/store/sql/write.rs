@@ -10,6 +10,7 @@
 /// hidden counts nowhere, so that no number tells of a message that nobody can find, and no spam earns its author trust:
 /// the decision that shows it counts it ([`super::decide`]).
 pub(super) fn write(user_table: &str) -> String {
+    let archived = super::thread::ARCHIVED;
     format!(
         "WITH draft AS MATERIALIZED (
              SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[],
@@ -30,8 +31,7 @@ pub(super) fn write(user_table: &str) -> String {
                     CASE WHEN r.id IS NULL OR NOT r.is_active THEN 'gone'
                          WHEN r.is_archived THEN 'archived'
                          WHEN d.thread_id IS NOT NULL AND t.id IS NULL THEN 'thread'
-                         WHEN t.is_archived OR COALESCE(t.last_message_at, t.created_at)
-                              + make_interval(hours => t.auto_archive_after_hours) < r.base THEN 'thread_archived'
+                         WHEN {archived} THEN 'thread_archived'
                          WHEN t.is_locked AND NOT d.moderates THEN 'thread_locked'
                          ELSE 'ok' END AS verdict,
                     r.base + (row_number() OVER (PARTITION BY d.room_id ORDER BY d.n) - 1)

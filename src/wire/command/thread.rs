@@ -19,6 +19,8 @@ pub enum ThreadCommand {
     Close(ThreadId),
     /// `lock_thread` and `unlock_thread`.
     Lock { thread: ThreadId, locked: bool },
+    /// `archive_thread` and `unarchive_thread`.
+    Archive { thread: ThreadId, archived: bool },
 }
 
 impl ThreadCommand {
@@ -29,6 +31,8 @@ impl ThreadCommand {
             Self::Close(_) => "close_thread",
             Self::Lock { locked: true, .. } => "lock_thread",
             Self::Lock { locked: false, .. } => "unlock_thread",
+            Self::Archive { archived: true, .. } => "archive_thread",
+            Self::Archive { archived: false, .. } => "unarchive_thread",
         }
     }
 }
@@ -41,6 +45,8 @@ pub(super) fn decode(kind: &str, fields: &Fields<'_, '_>) -> Option<Result<Clien
         "close_thread" => ("close_thread", fields.thread().map(ThreadCommand::Close)),
         "lock_thread" => ("lock_thread", lock(fields, true)),
         "unlock_thread" => ("unlock_thread", lock(fields, false)),
+        "archive_thread" => ("archive_thread", archive(fields, true)),
+        "unarchive_thread" => ("unarchive_thread", archive(fields, false)),
         _ => return None,
     };
     Some(command.map(ClientCommand::Thread).map_err(|refusal| refusal.to(name, None)))
@@ -60,6 +66,10 @@ fn open(fields: &Fields<'_, '_>) -> Result<ThreadCommand, Refusal> {
 
 fn lock(fields: &Fields<'_, '_>, locked: bool) -> Result<ThreadCommand, Refusal> {
     fields.thread().map(|thread| ThreadCommand::Lock { thread, locked })
+}
+
+fn archive(fields: &Fields<'_, '_>, archived: bool) -> Result<ThreadCommand, Refusal> {
+    fields.thread().map(|thread| ThreadCommand::Archive { thread, archived })
 }
 
 impl Fields<'_, '_> {
@@ -103,6 +113,8 @@ mod tests {
             ("close_thread", ThreadCommand::Close(thread)),
             ("lock_thread", ThreadCommand::Lock { thread, locked: true }),
             ("unlock_thread", ThreadCommand::Lock { thread, locked: false }),
+            ("archive_thread", ThreadCommand::Archive { thread, archived: true }),
+            ("unarchive_thread", ThreadCommand::Archive { thread, archived: false }),
         ] {
             let decoded = decode(&format!(r#"{{"type":"{kind}","thread_id":"{thread}"}}"#)).expect("is a command");
             assert_eq!(decoded.name(), kind);
