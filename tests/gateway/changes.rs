@@ -264,7 +264,8 @@ async fn reactions_are_one_a_user_and_emoji() {
     assert_eq!(told.len(), expected.len(), "{told:?}");
     for (event, (user, emoji, added, counts)) in told.iter().zip(expected) {
         let shape = json!({"event": "reaction_updated", "messageId": message, "emoji": emoji, "userId": user,
-                           "added": added, "reactionCounts": counts, "offset": event["offset"]});
+                           "added": added, "reactionCounts": counts, "offset": event["offset"],
+                           "epoch": event["epoch"]});
         assert_eq!(**event, shape);
     }
     for (emoji, code) in
