@@ -147,7 +147,7 @@ async fn rooms_are_counted_on_two_instances_and_their_messages_stay_in_them() {
     here.wait_for("new_message").await;
     there.close().await;
     room_becomes(&mut watcher, room.id, 1).await;
-    let kinds = ["presence_state", "presence_update", "unread"];
+    let kinds = ["session", "presence_state", "presence_update", "unread"];
     let leaked = |text: &&String| !kinds.iter().any(|kind| text.contains(&format!("\"event\":\"{kind}\"")));
     assert_eq!(watcher.seen().iter().find(leaked), None);
 

@@ -105,7 +105,7 @@ async fn a_client_says_what_it_likes_and_sees_what_comes() {
     client.send(json!({"type": "send_message", "content": "hello"})).await;
     let events = client.events_until("new_message").await;
     assert_eq!(events.last().unwrap()["message"]["content"], "hello");
-    assert_eq!(client.seen().len(), 4 + events.len(), "room_state, user_joined, error, pong, and these");
+    assert_eq!(client.seen().len(), 5 + events.len(), "room_state, user_joined, session, error, pong, and these");
     client.close().await;
 
     let mut client = gateway.enter(&room, &ada).await;
