@@ -21,6 +21,7 @@ pub mod text;
 pub mod wire;
 
 pub mod bus;
+pub mod django;
 pub mod handover;
 pub mod identity;
 pub mod presence;

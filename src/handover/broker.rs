@@ -4,19 +4,10 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, LuaInterface};
-use fred::types::Builder;
-use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
 
 use super::Task;
-use crate::keyspace;
+use crate::{django, keyspace};
 
-/// How long one command may take, waiting for a lost connection included.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer may be late before the connection counts as dead.
-const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(4);
-/// Between two tries to reconnect, in milliseconds: at first, and at most. There is no last try.
-const RECONNECT_MIN_MS: u32 = 50;
-const RECONNECT_MAX_MS: u32 = 1_000;
 /// Commands that may wait for the connection; one more fails at once.
 const WAITING_COMMANDS: usize = 256;
 
@@ -48,23 +39,8 @@ impl Broker {
     /// # Errors
     /// When the URL is wrong.
     pub fn connect(url: &str) -> Result<Self, BrokerError> {
-        let mut config = Config::from_url(url).map_err(BrokerError::Url)?;
         // The broker may be away when the gateway starts.
-        config.fail_fast = false;
-        let client = Builder::from_config(config)
-            .with_performance_config(|config| config.default_command_timeout = COMMAND_TIMEOUT)
-            .with_connection_config(|config| {
-                config.connection_timeout = COMMAND_TIMEOUT;
-                config.internal_command_timeout = COMMAND_TIMEOUT;
-                config.max_command_buffer_len = WAITING_COMMANDS;
-                config.max_command_attempts = 1;
-                config.tcp.nodelay = Some(true);
-                config.unresponsive =
-                    UnresponsiveConfig { max_timeout: Some(UNRESPONSIVE_AFTER), interval: Duration::from_secs(1) };
-            })
-            .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MIN_MS, RECONNECT_MAX_MS, 2))
-            .build()
-            .map_err(BrokerError::Url)?;
+        let client = django::client(url, WAITING_COMMANDS, false).map_err(BrokerError::Url)?;
         // Its task ends with the client.
         drop(client.connect());
         Ok(Self { client })

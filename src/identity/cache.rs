@@ -9,26 +9,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, KeysInterface};
-use fred::types::config::{Config, ReconnectPolicy, UnresponsiveConfig};
-use fred::types::{Builder, Expiration, SetOptions};
+use fred::types::{Expiration, SetOptions};
 
 use super::cached::{self, CachedError};
 use super::pickle::{self, Value};
 use super::token;
+use crate::django::{self, COMMAND_TIMEOUT};
 use crate::domain::{Micros, UserId};
 use crate::keyspace;
 
-/// How long one command may take, waiting for a lost connection included.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long an answer may be late before the connection counts as dead.
-const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(4);
 /// Commands that may wait for the connection; one more fails at once.
 const WAITING_COMMANDS: usize = 8_192;
-/// Between two tries to reconnect, in milliseconds: at first, and at most. There is no last try.
-const RECONNECT_MIN_MS: u32 = 50;
-const RECONNECT_MAX_MS: u32 = 1_000;
 
 /// Why the cache gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -68,22 +61,7 @@ impl DjangoCache {
     /// # Errors
     /// When the URL is wrong, or the server does not answer within three seconds.
     pub async fn connect(url: &str, prefix: &str, version: &str) -> Result<Self, CacheError> {
-        let config = Config::from_url(url).map_err(CacheError::Url)?;
-        let client = Builder::from_config(config)
-            .with_performance_config(|config| config.default_command_timeout = COMMAND_TIMEOUT)
-            .with_connection_config(|config| {
-                config.connection_timeout = COMMAND_TIMEOUT;
-                config.internal_command_timeout = COMMAND_TIMEOUT;
-                config.max_command_buffer_len = WAITING_COMMANDS;
-                // A token that was taken on a connection that then broke is gone: asking again would call it unknown.
-                config.max_command_attempts = 1;
-                config.tcp.nodelay = Some(true);
-                config.unresponsive =
-                    UnresponsiveConfig { max_timeout: Some(UNRESPONSIVE_AFTER), interval: Duration::from_secs(1) };
-            })
-            .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MIN_MS, RECONNECT_MAX_MS, 2))
-            .build()
-            .map_err(CacheError::Url)?;
+        let client = django::client(url, WAITING_COMMANDS, true).map_err(CacheError::Url)?;
         let cache = Self { client, prefix: prefix.to_owned(), version: version.to_owned() };
         match tokio::time::timeout(CONNECT_TIMEOUT, cache.client.init()).await {
             Ok(Ok(_)) => Ok(cache),
