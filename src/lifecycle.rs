@@ -1,4 +1,4 @@
-//! Tasks, shutdown tokens and signals.
+//! Tasks, shutdown tokens, signals, and what the supervisor is told.
 //!
 //! Every task of the process is spawned here, so that the end of the process can wait for all of them. Shutdown has
 //! two steps: *soft* (no new work, finish what is in flight) and *hard* (stop where you are). Nothing else in the crate
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -157,6 +158,22 @@ impl Lifecycle {
             }
         });
         Ok(())
+    }
+}
+
+/// Tells systemd (`Type=notify`) that new connections are welcome. Elsewhere nobody is told.
+pub fn tell_serving() {
+    tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
+}
+
+/// Tells systemd that the end has begun.
+pub fn tell_stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd could not be told");
     }
 }
 

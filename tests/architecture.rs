@@ -75,6 +75,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("simd_json", &["wire"]),
     ("jsonwebtoken", &["identity"]),
     ("clap", &["cli"]),
+    ("sd_notify", &["lifecycle"]),
     ("prometheus", &["telemetry", "session", "http", "presence", "access", "bus", "hub", "store", "socket"]),
 ];
 

@@ -1,14 +1,16 @@
-//! The command line: `serve`, `check`, `token`, `config`.
+//! The command line: `serve`, `check`, `probe`, `token`, `config`.
 //!
 //! Owns what the program prints and its exit codes. Holds no logic that the gateway needs while it serves.
 
 mod check;
 mod config;
 pub mod out;
+mod probe;
 mod serve;
 mod token;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
@@ -26,7 +28,7 @@ NAME_FILE=/path, a file that holds the value.";
 const AFTER_HELP: &str = "\
 Exit codes:
   0   ended as asked; `check`: it could serve
-  1   `check`: it could not serve; each line says what to do
+  1   `check`: it could not serve; each line says what to do; `probe`: it is not alive, or not ready
   64  the configuration or the command line is wrong; every error is reported at once, nothing was started
   69  a dependency (Postgres, Redis) could not be reached at start
   70  internal fault
@@ -38,9 +40,15 @@ Examples:
   community-gateway token --user 42             a connection token for user 42
   community-gateway token --users 1-1000        one each, for a load test";
 
+/// The version, and the commit it was built from where the build was told (`COMMUNITY_GATEWAY_COMMIT`).
+pub static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("COMMUNITY_GATEWAY_COMMIT") {
+    Some(commit) if !commit.is_empty() => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+    _ => env!("CARGO_PKG_VERSION").to_owned(),
+});
+
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "community-gateway", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_HELP)]
+#[command(name = "community-gateway", version = VERSION.as_str(), about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -52,6 +60,8 @@ enum Command {
     Serve,
     /// Connect to everything the configuration names; say what is wrong and what to do about it
     Check,
+    /// Ask the gateway that runs here whether it is alive, or ready; for health checks
+    Probe(probe::Arguments),
     /// Mint connection tokens into Django's cache, for tests and load tests
     Token(token::Arguments),
     /// Print the effective configuration with secrets masked
@@ -63,7 +73,7 @@ enum Command {
 pub enum Exit {
     /// Ended as asked.
     Done,
-    /// `check` found something that stands in the way of serving.
+    /// `check` found something that stands in the way of serving, or `probe` a gateway that is not well.
     NotFit,
     /// The configuration or the command line is wrong.
     Configuration,
@@ -102,6 +112,7 @@ pub async fn run(cli: Cli) -> Exit {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run().await,
         Command::Check => check::run().await,
+        Command::Probe(arguments) => probe::run(&arguments).await,
         Command::Token(arguments) => token::run(arguments).await,
         Command::Config(arguments) => config::run(&arguments),
     }

@@ -21,7 +21,7 @@ use crate::health;
 use crate::http::{Ops, OpsThread, Public};
 use crate::hub::Hub;
 use crate::identity::DjangoCache;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{self, Lifecycle};
 use crate::session::{self, Sessions};
 use crate::store::{Store, Writer, WriterSettings};
 use crate::telemetry::{Health, Metrics};
@@ -200,8 +200,10 @@ impl Gateway {
         let welcome = welcome(Arc::clone(sessions), lifecycle.clone());
         lifecycle.spawn_vital("public listener", self.public.run(lifecycle.clone(), welcome));
         tracing::info!(instance = %self.config.instance, version = env!("CARGO_PKG_VERSION"), "serving");
+        lifecycle::tell_serving();
 
         lifecycle.stopping().await;
+        lifecycle::tell_stopping();
         let started = Instant::now();
         sessions.entrance.presence.hand_over();
         let left = tokio::select! {

@@ -8,7 +8,9 @@ use crate::cli_run::{LEAST, run};
 async fn help_and_version_are_printed_and_succeed() {
     let help = run(&["--help"], &[]).await;
     assert_eq!((help.code, help.err.as_str()), (0, ""));
-    for word in ["serve", "check", "token", "config", "DATABASE_URL", "NAME_FILE", "Exit codes", "69", "Examples"] {
+    for word in
+        ["serve", "check", "probe", "token", "config", "DATABASE_URL", "NAME_FILE", "Exit codes", "69", "Examples"]
+    {
         assert!(help.out.contains(word), "{word}: {}", help.out);
     }
     let version = run(&["--version"], &[]).await;

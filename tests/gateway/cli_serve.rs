@@ -1,10 +1,10 @@
 //! `serve`: how it begins and how it ends.
 
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixDatagram};
 
-use crate::cli_run::{Ended, run};
-use crate::support::Stack;
+use crate::cli_run::{Ended, LEAST, run};
+use crate::support::{GUARD, Stack, eventually};
 
 /// Runs `serve`, which is to fail, on a stack with some variables replaced.
 async fn fails(stack: &Stack, more: &[(&str, &str)]) -> Ended {
@@ -25,9 +25,10 @@ async fn fails(stack: &Stack, more: &[(&str, &str)]) -> Ended {
     ended
 }
 
-/// The last line of the log.
+/// The log's last line of an error. Parts that are ended with it may still say a word after it.
 fn last(ended: &Ended) -> Value {
-    serde_json::from_str(ended.err.lines().last().expect("a log")).expect("a line of the log is JSON")
+    let mut errors = ended.err.lines().filter(|line| line.contains(r#""level":"ERROR""#));
+    serde_json::from_str(errors.next_back().expect("an error")).expect("a line of the log is JSON")
 }
 
 #[tokio::test]
@@ -78,4 +79,46 @@ async fn what_is_odd_about_the_configuration_is_logged_and_sigterm_ends_it_with_
         .await;
     assert_eq!((&line["level"], &line["variable"]), (&"WARN".into(), &"GATEWAY_PNIG_SECONDS".into()));
     assert_eq!(gateway.terminate().await, 0);
+}
+
+#[tokio::test]
+async fn systemd_is_told_when_it_serves_and_when_it_stops() {
+    let stack = Stack::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    let told = async || {
+        let mut text = [0; 256];
+        let length = tokio::time::timeout(GUARD, systemd.recv(&mut text)).await.expect("systemd is told").unwrap();
+        String::from_utf8_lossy(&text[..length]).trim().to_owned()
+    };
+    let mut gateway = stack.gateway().env("NOTIFY_SOCKET", path.display()).start().await;
+    assert_eq!(told().await, "READY=1\nSTATUS=serving");
+    gateway.begin_termination();
+    assert_eq!(told().await, "STOPPING=1\nSTATUS=draining");
+    assert_eq!(gateway.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn a_probe_tells_whether_it_is_alive_and_whether_it_is_ready() {
+    let stack = Stack::start().await;
+    let mut gateway = stack.gateway().start().await;
+    let ops = gateway.operations.to_string();
+    let everywhere = ops.replace("127.0.0.1", "0.0.0.0");
+    for address in [&ops, &everywhere] {
+        for arguments in [&["probe"][..], &["probe", "--ready"]] {
+            let ended = run(arguments, &[LEAST[0], LEAST[1], ("GATEWAY_OPS_LISTEN", address)]).await;
+            assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (0, "", ""), "{arguments:?} of {address}");
+        }
+    }
+    let env = [LEAST[0], LEAST[1], ("GATEWAY_OPS_LISTEN", ops.as_str())];
+    stack.redis_server().kill().await;
+    eventually("it is not ready", || async { run(&["probe", "--ready"], &env).await.code == 1 }).await;
+    let ended = run(&["probe", "--ready"], &env).await;
+    assert!(ended.err.starts_with("/readyz: HTTP/1.1 503 ") && ended.err.contains("fan_out"), "{}", ended.err);
+    assert_eq!(run(&["probe"], &env).await.code, 0, "alive all the same");
+    gateway.kill9().await;
+    let ended = run(&["probe"], &env).await;
+    assert_eq!(ended.code, 1);
+    assert!(ended.err.starts_with("/livez: ") && ended.err.contains("refused"), "{}", ended.err);
 }
