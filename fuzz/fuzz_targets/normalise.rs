@@ -1,6 +1,6 @@
 //! Any text: normalising holds its promises, and the first layer of moderation comes to a verdict.
 //!
-//! `cargo fuzz run normalise --sanitizer none -- -max_len=16000 -max_total_time=60`, also with the stable compiler.
+//! `fuzz/run` runs this one and the others.
 
 #![no_main]
 

@@ -11,7 +11,7 @@ use crate::wire::Close;
 
 /// What a client may send; the rest is a [`Violation`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub struct Rules {
     /// Largest message in bytes, its fragments added up.
     pub max_message: usize,
     /// Whether binary messages are taken.
@@ -20,7 +20,7 @@ pub(super) struct Rules {
 
 /// Something whole that has arrived.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     /// A whole text message, checked to be UTF-8.
     Text(Vec<u8>),
     /// A whole binary message.
@@ -83,7 +83,7 @@ impl Violation {
 
 /// Decodes one client's stream. At rest, between messages, it holds nothing.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub struct Decoder {
     /// The message that has begun and not ended; boxed, for most connections have none.
     message: Option<Box<Message>>,
 }
@@ -116,7 +116,7 @@ impl Decoder {
     /// # Errors
     /// When the client breaks the rules. As early as that can be told: a size from the header, text that cannot become
     /// UTF-8 in the middle of a frame.
-    pub(super) fn decode(&mut self, input: &[u8], rules: &Rules) -> Result<(usize, Option<Event>), Violation> {
+    pub fn decode(&mut self, input: &[u8], rules: &Rules) -> Result<(usize, Option<Event>), Violation> {
         let mut message = self.message.take().map(|boxed| *boxed);
         let mut used = 0;
         loop {

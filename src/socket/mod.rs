@@ -23,7 +23,7 @@
 //! used, which would otherwise stay allocated until the first byte.
 
 mod connection;
-mod decode;
+pub mod decode;
 mod ending;
 mod frame;
 mod heartbeat;
