@@ -1,0 +1,187 @@
+"""deploy/nginx with the real nginx, two real gateways, and a Django that says which request it got."""
+
+import http.client
+import json
+import re
+import socketserver
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler
+from socket import create_connection
+
+import pytest
+from conftest import DEPLOY, GUARD, LOUNGE, ORIGIN, Nginx, tool
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+
+class Django(socketserver.ThreadingTCPServer):
+    """Answers every request with what it got."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), self.Answer)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            body = json.dumps({"path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+
+@pytest.fixture(scope="module")
+def django():
+    with Django() as running:
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture(scope="module")
+def nginx(gateways, django, tmp_path_factory):
+    stable, canary = (gateway.public for gateway in gateways)
+    site = (DEPLOY / "nginx" / "site.conf").read_text()
+    for ours, theirs in [("127.0.0.1:8001", stable), ("127.0.0.1:8003", canary), ("127.0.0.1:8002", f"{stable} backup"),
+                         ("127.0.0.1:8000", f"127.0.0.1:{django.server_address[1]}")]:
+        assert site.count(ours) == 1
+        site = site.replace(ours, theirs)
+    running = Nginx(tmp_path_factory.mktemp("nginx"), site)
+    yield running
+    running.stop()
+
+
+def get(nginx, path, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", nginx.port, timeout=GUARD)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def come(nginx, token, address="127.0.0.1", cookie="", **headers):
+    """A browser's socket, from an address of its own, its first state read."""
+    sock = create_connection(("127.0.0.1", nginx.port), GUARD, source_address=(address, 0))
+    headers |= {"Cookie": cookie} if cookie else {}
+    tab = connect(f"ws://127.0.0.1:{nginx.port}{LOUNGE}?connection_token={token}", sock=sock, origin=ORIGIN,
+                  additional_headers=headers, legacy=True)
+    until(tab, "room_state")
+    return tab
+
+
+def until(tab, event):
+    while json.loads(tab.recv(GUARD))["event"] != event:
+        pass
+
+
+def side(nginx, gateways, token, cookie):
+    """Which gateway a browser with this cookie comes to."""
+    before = [upgrades(gateway) for gateway in gateways]
+    come(nginx, token, cookie=cookie).close()
+    (one,) = [gateway.name for gateway, count in zip(gateways, before, strict=True) if upgrades(gateway) > count]
+    return one
+
+
+def upgrades(gateway) -> float:
+    metrics = http.client.HTTPConnection(gateway.ops, timeout=GUARD)
+    metrics.request("GET", "/metrics")
+    text = metrics.getresponse().read().decode()
+    metrics.close()
+    return float(re.search(r"^community_gateway_upgrades_total (\S+)", text, re.M)[1])
+
+
+def test_the_files_as_they_are_shipped_are_valid(tmp_path):
+    (tmp_path / "community").mkdir()
+    for name in ("community.conf", "share.conf", "site.conf"):
+        (tmp_path / "community" / name).write_text((DEPLOY / "nginx" / name).read_text())
+    text = (DEPLOY / "nginx" / "nginx.conf").read_text().replace(" /tmp/", f" {tmp_path}/")
+    (tmp_path / "nginx.conf").write_text(text.replace("mime.types", "/etc/nginx/mime.types"))
+    tool("/usr/sbin/nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "error.log")
+
+
+def test_quiet_sockets_are_kept_for_as_long_as_at_the_balancer():
+    text = (DEPLOY / "nginx" / "community.conf").read_text()
+    assert "proxy_read_timeout 300s;" in text and "proxy_send_timeout 300s;" in text
+
+
+def test_sockets_go_to_the_gateways_and_everything_else_to_django(nginx, token):
+    status, _, body = get(nginx, "/ws/community/presence/")
+    assert status == 426 and "upgrade" in body.lower()  # the gateway's own words for a request without an upgrade
+    for path in ("/", "/admin/", "/api/auth/me/", "/ws/other/", "/ws/communit", "/metrics", "/readyz", "/livez"):
+        status, _, body = get(nginx, path)
+        assert (status, json.loads(body)["path"]) == (200, path)
+    with come(nginx, token(1)) as tab:
+        tab.send('{"type":"ping"}')
+        until(tab, "pong")
+
+
+def test_the_client_is_who_nginx_saw_and_not_who_it_says_it_is(nginx, token):
+    _, _, body = get(nginx, "/", **{"X-Forwarded-For": "203.0.113.9"})
+    assert json.loads(body)["headers"]["x-forwarded-for"] == "127.0.0.1"
+    tabs = [come(nginx, token(user), "127.0.0.2") for user in (1, 2, 3)]  # as many as an address may have here
+    with pytest.raises((InvalidStatus, ConnectionClosed)) as refused:
+        come(nginx, token(4), "127.0.0.2", **{"X-Forwarded-For": "203.0.113.9"})
+    assert "503" in str(refused.value) or "429" in str(refused.value) or "4029" in str(refused.value)
+    come(nginx, token(4), "127.0.0.3").close()
+    for tab in tabs:
+        tab.close()
+
+
+def test_no_token_is_in_nginxs_log(nginx, token):
+    secret = token(1)
+    come(nginx, secret).close()
+    get(nginx, f"/page?connection_token={secret}")
+    text = (nginx.folder / "access.log").read_text()
+    assert '"GET /page"' in text and secret not in text
+    assert secret not in (nginx.folder / "error.log").read_text()
+
+
+def test_a_share_of_the_browsers_and_back_and_each_stays_on_its_side(nginx, gateways, token):
+    browsers = [f"canary={uuid.UUID(int=number * 7919 + 1).hex}" for number in range(24)]
+
+    def canaries():
+        return {one for one in browsers if side(nginx, gateways, token(1), one) == "gateway-2"}
+
+    assert canaries() == set()
+    assert "10 percent" in nginx.share(10)
+    few = canaries()
+    nginx.share(50)
+    half = canaries()
+    assert half == canaries()  # asked again, the same
+    assert few < half and 5 < len(half) < 19
+    with come(nginx, token(2), cookie=next(iter(half))) as tab:
+        nginx.share(100)
+        assert canaries() == set(browsers)
+        nginx.share(0)
+        assert canaries() == set()
+        tab.send('{"type":"ping"}')  # opened before all these reloads
+        until(tab, "pong")
+    assert side(nginx, gateways, token(1), "community_side=canary") == "gateway-2"
+
+
+def test_a_share_that_nginx_refuses_changes_nothing(nginx):
+    before = (nginx.folder / "community" / "share.conf").read_text()
+    for wrong in ("101", "x", ""):
+        with pytest.raises(AssertionError):
+            tool(DEPLOY / "nginx" / "share", wrong, nginx.folder / "community", env={"NGINX": "true", "PATH": "/usr/bin:/bin"})
+    with pytest.raises(AssertionError, match="the old share stays"):
+        tool(DEPLOY / "nginx" / "share", "5", nginx.folder / "community", env={"NGINX": "false", "PATH": "/usr/bin:/bin"})
+    assert (nginx.folder / "community" / "share.conf").read_text() == before
+
+
+def test_every_browser_gets_its_cookie_once(nginx):
+    _, headers, _ = get(nginx, "/")
+    cookie = headers["Set-Cookie"]
+    assert re.match(r"canary=[0-9a-f]{32}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax", cookie)
+    _, headers, _ = get(nginx, "/", Cookie=cookie.split(";")[0])
+    assert "Set-Cookie" not in headers
