@@ -25,6 +25,8 @@ class Dev:
         self.process = subprocess.Popen(
             [ROOT / "deploy" / "dev"], env=environment, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            # Who runs the tests in the background ignores interrupts, children inherit that, and bash cannot undo it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -86,7 +88,11 @@ class Dev:
 
     def close(self) -> None:
         if self.process.poll() is None:
-            self.interrupt()
+            try:
+                self.interrupt()
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
         self._reader.join(GUARD)
         self.process.stdout.close()
         if self._own:
