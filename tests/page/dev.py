@@ -28,9 +28,13 @@ class Dev:
             # Who runs the tests in the background ignores interrupts, children inherit that, and bash cannot undo it.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.wait_for("Running; Ctrl-C ends everything")
+        try:
+            self.wait_for("Running; Ctrl-C ends everything")
+        except AssertionError:
+            self.close()
+            raise
         self.page = self._address("Chat page").rstrip("/")
         self.database_url = self._address("Postgres")
         self.redis_url = self._address("Redis")
