@@ -251,6 +251,22 @@ pub fn check(id: impl Display) -> String {
     format!("community:check:{id}")
 }
 
+/// HASH instance → when it was last heard of (Unix milliseconds) and what it said of itself. Ours; lives
+/// [`INSTANCES_SECONDS`] after the last word.
+pub const INSTANCES: &str = "community:instances";
+
+/// How long an instance that says nothing is remembered.
+pub const INSTANCES_SECONDS: u64 = 60;
+
+/// LIST of the instances' answers to one question of an operator. Ours; lives [`ANSWER_SECONDS`].
+#[must_use]
+pub fn answer(question: impl Display) -> String {
+    format!("community:answer:{question}")
+}
+
+/// How long answers to a question are kept.
+pub const ANSWER_SECONDS: u64 = 10;
+
 /// Channel on which an instance sends itself a sign of life, to know that pub/sub delivers. Ours.
 #[must_use]
 pub fn instance(name: &InstanceName) -> String {

@@ -35,6 +35,7 @@ pub mod http;
 pub mod hub;
 pub mod session;
 
+pub mod admin;
 pub mod cli;
 pub mod gateway;
 pub mod health;

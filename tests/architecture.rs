@@ -38,10 +38,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("session", &["socket", "wire", "access", "command", "hub", "identity", "store", "bus", "presence"]),
     ("http", &["identity", "access"]),
     ("health", &["store", "bus", "identity"]),
+    ("admin", &["bus", "hub", "http", "session"]),
     (
         "gateway",
         &[
             "access",
+            "admin",
             "bus",
             "command",
             "handover",

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod bucket;
 pub mod content;
 pub mod grant;
+pub mod hits;
 pub mod nonce;
 pub mod once;
 pub mod quota;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use content::AttachmentRules;
 pub use grant::{Denied, Grant, Grants};
+pub use hits::{Hit, Hits};
 use nonce::Claim;
 pub use nonce::{Nonce, Nonces};
 use quota::{Quota, QuotaError, Ticket, Window};

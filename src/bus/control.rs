@@ -1,6 +1,9 @@
 //! Orders from Django on `community:control`.
 
+use std::fmt;
+
 use serde::Deserialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::domain::{Decision, MessageId, RoomId, ThreadId, UserId};
@@ -24,8 +27,33 @@ pub enum Control {
     BlockChanged { users: Vec<UserId> },
     /// Tell of what a human decided of a message; the row says so already.
     Moderation { message: MessageId, decision: Decision },
-    /// Read the moderation lists again.
+    /// Read what can be changed while the process runs again.
     Reload,
+    /// Tell those in a room, or everybody, something.
+    Notice { room: Option<RoomId>, text: Words },
+    /// Log more of a user or a room for a while.
+    Follow { user: Option<UserId>, room: Option<Uuid>, level: Detail },
+    /// Answer an operator's question, if it is for this instance.
+    Ask { id: Uuid, instance: Option<String>, question: Value },
+}
+
+/// A text for people, which is no matter for the log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Words(pub String);
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    Off,
+    Debug,
+    Trace,
 }
 
 /// Why an order is not obeyed.
@@ -57,6 +85,11 @@ struct Order {
     users: Option<Vec<Id>>,
     message: Option<Uuid>,
     decision: Option<String>,
+    text: Option<String>,
+    level: Option<Detail>,
+    id: Option<Uuid>,
+    instance: Option<String>,
+    question: Option<Value>,
 }
 
 impl Id {
@@ -82,6 +115,9 @@ impl Control {
             Self::BlockChanged { .. } => "block_changed",
             Self::Moderation { .. } => "moderation",
             Self::Reload => "reload",
+            Self::Notice { .. } => "notice",
+            Self::Follow { .. } => "follow",
+            Self::Ask { .. } => "ask",
         }
     }
 
@@ -97,7 +133,9 @@ impl Control {
         let named: Named = serde_json::from_slice(bytes).map_err(|_| ControlError::Malformed)?;
         let order: Order = match named.action.as_str() {
             "disconnect" | "logout" | "kick" | "refresh" | "room_changed" | "block_changed" | "moderation"
-            | "reload" => serde_json::from_slice(bytes).map_err(|_| ControlError::Field)?,
+            | "reload" | "notice" | "follow" | "ask" => {
+                serde_json::from_slice(bytes).map_err(|_| ControlError::Field)?
+            }
             _ => return Err(ControlError::Unknown),
         };
         let user = order.user.map(Id::user).transpose()?;
@@ -116,6 +154,16 @@ impl Control {
                 Self::BlockChanged { users: users.into_iter().map(Id::user).collect::<Result<_, _>>()? }
             }
             "reload" => Self::Reload,
+            "notice" => Self::Notice { room, text: Words(order.text.ok_or(ControlError::Field)?) },
+            "follow" => {
+                let level = order.level.ok_or(ControlError::Field)?;
+                Self::Follow { user, room: order.room, level }
+            }
+            "ask" => Self::Ask {
+                id: order.id.ok_or(ControlError::Field)?,
+                instance: order.instance,
+                question: order.question.ok_or(ControlError::Field)?,
+            },
             "moderation" => {
                 let decision = order.decision.as_deref().and_then(Decision::parse);
                 let message = order.message.map(MessageId);
@@ -155,6 +203,18 @@ mod tests {
         assert_eq!(decided("doubted"), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"block_changed"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"reload"}"#), Ok(Control::Reload));
+        let notice = read(r#"{"action":"notice","text":"We move at noon."}"#).expect("is read");
+        assert_eq!(notice, Control::Notice { room: None, text: Words("We move at noon.".to_owned()) });
+        assert!(!format!("{notice:?}").contains("noon"), "what is said is not logged");
+        assert_eq!(
+            read(&format!(r#"{{"action":"follow","room":"{room}","level":"debug"}}"#)),
+            Ok(Control::Follow { user: None, room: Some(id.0), level: Detail::Debug })
+        );
+        assert_eq!(read(r#"{"action":"follow","user":"7","level":"loud"}"#), Err(ControlError::Field));
+        assert_eq!(
+            read(&format!(r#"{{"action":"ask","id":"{room}","question":{{"user":"7"}}}}"#)),
+            Ok(Control::Ask { id: id.0, instance: None, question: serde_json::json!({"user": "7"}) })
+        );
         assert_eq!(read(r#"{"action":"refresh"}"#), Ok(Control::Refresh { room: None, user: None, thread: None }));
         assert_eq!(
             read(&format!(r#"{{"action":"refresh","thread":"{room}"}}"#)),

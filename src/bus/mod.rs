@@ -8,6 +8,7 @@ pub mod check;
 pub mod control;
 pub mod envelope;
 pub mod log;
+pub mod roster;
 pub mod subscriber;
 pub mod tasks;
 
@@ -19,6 +20,7 @@ pub use channels::ChannelLayer;
 pub use control::Control;
 pub use envelope::{Envelope, Foreign, Kind, Malformed, Payload};
 pub use log::{Log, Note, Position};
+pub use roster::{Known, Roster};
 pub use subscriber::{Door, Inbound, Inbox, Subscriber, Subscription};
 pub use tasks::TaskQueue;
 
@@ -98,6 +100,12 @@ impl Bus {
     #[must_use]
     pub fn tasks(&self) -> TaskQueue {
         TaskQueue::new(self.connection.clone())
+    }
+
+    /// Which instances there are.
+    #[must_use]
+    pub fn roster(&self) -> Roster {
+        Roster::new(self.connection.clone())
     }
 
     /// Keeps the connections of use, wherever the server goes, until the process stops delivering.

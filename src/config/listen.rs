@@ -11,7 +11,7 @@ const PUBLIC: Variable =
 const OPS: Variable = Variable::new(
     "GATEWAY_OPS_LISTEN",
     "127.0.0.1:9101",
-    "private listener: `/livez`, `/readyz`, `/metrics`; keep it away from the internet",
+    "private listener: `/livez`, `/readyz`, `/metrics`, `/admin/`; keep it away from the internet",
 );
 const INSTANCE: Variable = Variable::found(
     "GATEWAY_INSTANCE",

@@ -2,6 +2,7 @@
 //!
 //! Owns every variable's name, default, meaning and bounds, once. Connects to nothing, and never prints a secret.
 
+mod admin;
 mod attachments;
 mod auth;
 mod channels;
@@ -25,6 +26,7 @@ mod variable;
 
 use std::time::Duration;
 
+pub use admin::AdminToken;
 pub use attachments::Attachments;
 pub use auth::Auth;
 pub use channels::{Layer, LayerKind};
@@ -58,6 +60,8 @@ pub struct Config {
     pub listen: Listen,
     /// This process's name on the bus and in logs.
     pub instance: InstanceName,
+    /// Who may use the operations API; empty turns it off.
+    pub admin: Vec<AdminToken>,
     /// Django's Postgres.
     pub database: Database,
     /// The realtime database.
@@ -106,6 +110,7 @@ impl Config {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         // Everything is read before the first `?`, so that all errors are found.
         let (listen, instance) = (Listen::read(reader), listen::instance(reader));
+        let admin = admin::read(reader);
         let database = Database::read(reader);
         let (redis, cache) = (Redis::read(reader), Cache::read(reader));
         let channels = channels::read(reader);
@@ -119,6 +124,7 @@ impl Config {
         Some(Self {
             listen: listen?,
             instance: instance?,
+            admin: admin?,
             database: database?,
             redis: redis?,
             cache: cache?,
@@ -188,6 +194,7 @@ fn alone<T>(strings: &dyn Strings, read: impl FnOnce(&mut Reader<'_>) -> Option<
 fn declarations() -> impl Iterator<Item = &'static Variable> {
     [
         listen::VARIABLES,
+        admin::VARIABLES,
         database::VARIABLES,
         redis::VARIABLES,
         channels::VARIABLES,

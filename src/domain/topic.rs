@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 use super::{RoomId, ThreadId, UserId};
 
 /// What the path of a socket names.
@@ -13,6 +15,18 @@ pub enum Venue {
     Dm(ThreadId),
     /// No place: the one socket of the whole app, for what concerns its user.
     App,
+}
+
+impl Venue {
+    /// The id of the place, if it is one.
+    #[must_use]
+    pub fn id(self) -> Option<Uuid> {
+        match self {
+            Self::Room(id) => Some(id.0),
+            Self::Dm(id) => Some(id.0),
+            Self::App => None,
+        }
+    }
 }
 
 impl From<RoomId> for Venue {

@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::admin::{self, Admin};
 use crate::bus::{Bus, Control, Subscriber, Subscription};
 use crate::command::{BusOutlet, Mender};
 use crate::config::Config;
 use crate::health;
-use crate::http::{Ops, OpsThread, Public};
+use crate::http::{AdminRequest, Ops, OpsThread, Public};
 use crate::hub::Hub;
 use crate::identity::DjangoCache;
 use crate::lifecycle::{self, Lifecycle};
@@ -88,6 +89,8 @@ pub struct Gateway {
     subscriber: Subscriber,
     orders: mpsc::Receiver<Control>,
     hangups: Signal,
+    admin: Arc<Admin>,
+    requests: mpsc::Receiver<AdminRequest>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
@@ -143,9 +146,19 @@ impl Gateway {
 
         let public = Public::bind(config.listen.public, public_settings(&config), Arc::clone(&metrics))
             .map_err(BuildError::internal("the public listener cannot be bound"))?;
+        let (desk, requests) = mpsc::channel(admin::REQUESTS);
         let ops = Ops::bind(config.listen.ops, Arc::clone(&metrics), Arc::clone(&health))
-            .and_then(|ops| ops.run(lifecycle.clone()))
+            .and_then(|ops| ops.with_desk(desk).run(lifecycle.clone()))
             .map_err(BuildError::internal("the ops listener cannot be bound"))?;
+        let admin = Arc::new(Admin::new(
+            &config.admin,
+            config.instance.clone(),
+            Arc::clone(&sessions),
+            bus.roster(),
+            Arc::clone(&health),
+            Arc::clone(&metrics),
+            lifecycle.clone(),
+        ));
         Ok(Self {
             config,
             lifecycle,
@@ -159,6 +172,8 @@ impl Gateway {
             subscriber,
             orders: control,
             hangups,
+            admin,
+            requests,
             health,
             metrics,
         })
@@ -176,7 +191,10 @@ impl Gateway {
         let heartbeat = Arc::clone(&sessions.heartbeat);
         let beating = lifecycle.clone();
         lifecycle.spawn_service("heartbeat", async move { heartbeat.run(beating.aborted()).await });
-        lifecycle.spawn_service("control", session::obey(Arc::clone(sessions), self.orders, lifecycle.clone()));
+        let (asked, questions) = mpsc::channel(admin::QUESTIONS);
+        let obeying = session::obey(Arc::clone(sessions), self.orders, asked, lifecycle.clone());
+        lifecycle.spawn_service("control", obeying);
+        lifecycle.spawn_service("admin", self.admin.run(self.requests, questions, lifecycle.clone()));
         lifecycle.spawn_service(
             "reload",
             reload_on_hangup(Arc::clone(&sessions.commands.moderator), self.hangups, lifecycle.clone()),

@@ -10,7 +10,7 @@ use crate::access::bucket::Rate;
 use crate::access::once::Once;
 use crate::access::quota::{Quota, Window};
 use crate::access::returns::Returns;
-use crate::access::{Access, AttachmentRules, Grants, Nonces};
+use crate::access::{Access, AttachmentRules, Grants, Hits, Nonces};
 use crate::bus::{Bus, ChannelLayer, Door, Envelope, Kind, channels};
 use crate::command::{BusOutlet, Commands, Directory, Entrance};
 use crate::config::{Config, LayerKind};
@@ -200,6 +200,7 @@ pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Met
         heartbeat: Arc::new(Heartbeat::new(&sockets, Instant::now())),
         sockets,
         guesses: Guesses::default(),
+        hits: Hits::default(),
         frames: Rate::new(limits.frames_per_second, limits.frames_burst),
         pages: Rate::per_minute(limits.history_per_minute),
         open: tokio_util::task::TaskTracker::new(),

@@ -7,6 +7,7 @@
 mod accept;
 mod answer;
 mod credentials;
+mod desk;
 mod door;
 mod forwarded;
 pub mod ops;
@@ -14,6 +15,7 @@ mod path;
 pub mod public;
 mod upgrade;
 
+pub use desk::{AdminAnswer, AdminRequest, Content};
 pub use door::Guard;
 pub use ops::{Ops, OpsThread};
 pub use path::SocketPath;

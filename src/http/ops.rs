@@ -1,7 +1,8 @@
 //! The private listener: is it alive, is it ready, what does it count.
 //!
 //! It runs on a thread and a runtime of its own, so that it answers while the gateway is busy, and during the drain
-//! until the very end. It must never be reachable from outside: it asks nobody who they are.
+//! until the very end. It must never be reachable from outside: it asks nobody who they are. What is below `/admin/` goes to
+//! another, who does.
 
 use std::convert::Infallible;
 use std::io;
@@ -10,18 +11,20 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::accept;
 use super::answer::{Answer, answer, error};
+use super::desk::{self, AdminRequest};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Health, Metrics};
 
@@ -49,7 +52,14 @@ impl Ops {
         let listener = accept::listen(address)?;
         let address = listener.local_addr()?;
         tracing::info!(listener = "ops", %address, "listening");
-        Ok(Self { listener, address, answers: Answers { metrics, health } })
+        Ok(Self { listener, address, answers: Answers { metrics, health, desk: None } })
+    }
+
+    /// Hands what is asked below `/admin/` to somebody; otherwise there is nothing there.
+    #[must_use]
+    pub fn with_desk(mut self, desk: mpsc::Sender<AdminRequest>) -> Self {
+        self.answers.desk = Some(desk);
+        self
     }
 
     /// The address that it is bound to, with the port that was found if 0 was asked for.
@@ -114,7 +124,12 @@ async fn serve(listener: TcpListener, answers: Arc<Answers>, lifecycle: Lifecycl
 }
 
 async fn respond(stream: TcpStream, answers: Arc<Answers>, lifecycle: Lifecycle) {
-    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answers.answer(&request, &lifecycle))));
+    let service = service_fn(|request: Request<Incoming>| async {
+        Ok::<_, Infallible>(match &answers.desk {
+            Some(desk) if is_for_desk(request.uri().path()) => desk::ask(request, desk).await,
+            _ => answers.answer(&request, &lifecycle),
+        })
+    });
     // The deadline below is for the head too. Every answer closes, so that idle connections
     // never fill the door.
     let connection =
@@ -123,16 +138,21 @@ async fn respond(stream: TcpStream, answers: Arc<Answers>, lifecycle: Lifecycle)
     let _ = tokio::time::timeout(DEADLINE, connection).await;
 }
 
+fn is_for_desk(path: &str) -> bool {
+    path == "/admin" || path.starts_with("/admin/")
+}
+
 #[derive(Debug)]
 struct Answers {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    desk: Option<mpsc::Sender<AdminRequest>>,
 }
 
 impl Answers {
     fn answer<B: Body>(&self, request: &Request<B>, lifecycle: &Lifecycle) -> Answer {
         let answer: fn(&Self, &Lifecycle) -> Answer = match request.uri().path() {
-            "/" => |_, _| text("community-gateway: /livez /readyz /metrics\n"),
+            "/" => |_, _| text("community-gateway: /livez /readyz /metrics /admin/\n"),
             "/livez" => |_, _| text("ok"),
             "/readyz" => Self::ready,
             "/metrics" => Self::metrics,

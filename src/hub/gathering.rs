@@ -89,6 +89,11 @@ impl Gathering {
         *self.subscribed.borrow()
     }
 
+    /// How many have a seat.
+    pub(super) fn seats(&self) -> usize {
+        self.state.lock().seats.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.state.lock().is_empty()
     }

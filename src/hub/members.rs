@@ -1,11 +1,12 @@
 //! The connections of this instance, by user: whom an order from Django is about.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 
 use super::Watcher;
-use crate::domain::{ConnectionId, RoomId, Topic, UserId, Venue};
+use crate::domain::{ConnectionId, Micros, RoomId, Topic, UserId, Venue};
 use crate::socket::Outbox;
 
 /// One connected person on one topic.
@@ -25,6 +26,8 @@ pub struct Member {
     /// The generation of its resume tickets; `None` when it gets none.
     pub generation: Option<u64>,
     pub outbox: Arc<Outbox>,
+    /// When it came in.
+    pub since: Micros,
     /// What it watches, if it is a presence socket.
     pub watcher: Option<Arc<Watcher>>,
 }
@@ -55,6 +58,21 @@ impl Members {
     #[must_use]
     pub fn all(&self) -> Vec<Member> {
         self.by_user.iter().flat_map(|entry| entry.value().clone()).collect()
+    }
+
+    /// Members that are wanted, in the order in which they came, after one of them: `limit` at most.
+    #[must_use]
+    pub fn page(&self, after: ConnectionId, limit: usize, wanted: impl Fn(&Member) -> bool) -> Vec<Member> {
+        let mut page = BTreeMap::new();
+        for entry in &self.by_user {
+            for member in entry.value().iter().filter(|member| member.connection > after && wanted(member)) {
+                page.insert(member.connection, member.clone());
+                if page.len() > limit {
+                    page.pop_last();
+                }
+            }
+        }
+        page.into_values().collect()
     }
 
     fn remove(&self, user: UserId, connection: ConnectionId) {

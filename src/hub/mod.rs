@@ -147,6 +147,17 @@ impl Hub {
         &self.members
     }
 
+    /// The topics with the most seats on this instance, the busiest first.
+    #[must_use]
+    pub fn busiest(&self, most: usize) -> Vec<(Topic, usize)> {
+        let places = self.topics.iter().filter(|entry| entry.key().is_logged());
+        let mut all: Vec<_> = places.map(|entry| (*entry.key(), entry.value().seats())).collect();
+        all.retain(|(_, seats)| *seats > 0);
+        all.sort_unstable_by_key(|(topic, seats)| (std::cmp::Reverse(*seats), *topic));
+        all.truncate(most);
+        all
+    }
+
     /// The presence sockets with something to send.
     #[must_use]
     pub fn pulse(&self) -> &Arc<Pulse> {

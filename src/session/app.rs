@@ -47,6 +47,10 @@ pub(super) struct Desk {
 }
 
 impl Desk {
+    pub(super) fn user(&self) -> UserId {
+        self.user
+    }
+
     pub(super) fn connection(&self) -> ConnectionId {
         self.watcher.connection
     }
@@ -85,6 +89,7 @@ impl Sessions {
                 session_version: guest.identity.session_version,
                 generation: guest.generation,
                 outbox: Arc::clone(outbox),
+                since: Micros::now(),
                 watcher: Some(watcher),
             },
         );

@@ -1,25 +1,60 @@
 //! Orders from Django, obeyed for the members of this instance.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::{Sessions, warden};
 use crate::bus::Control;
+use crate::bus::control::Detail;
 use crate::domain::{Decision, MessageId, RoomId, ThreadId, Topic};
 use crate::hub::Member;
 use crate::lifecycle::Lifecycle;
-use crate::wire::Close;
+use crate::socket::{Class, Frame};
+use crate::telemetry::follow::{self, Followed};
+use crate::wire::{Close, event};
+
+/// How many are told something before others have their turn.
+const PART: usize = 1_024;
+
+/// How long more is logged of whom an operator follows.
+const FOLLOWED: Duration = Duration::from_secs(600);
+
+/// A question of an operator to all instances.
+pub struct Question {
+    /// Names the answers.
+    pub id: Uuid,
+    /// The one instance that is asked, unless all are.
+    pub instance: Option<String>,
+    /// What is asked.
+    pub question: Value,
+}
 
 /// Decisions of humans that may wait.
 const DECISIONS: usize = 1_024;
 
 /// Obeys orders as they come, until the process stops. Decisions wait for locked rows and for other instances, so they
 /// have a queue of their own: a ban does not wait behind them.
-pub async fn obey(sessions: Arc<Sessions>, mut orders: mpsc::Receiver<Control>, lifecycle: Lifecycle) {
+///
+/// Questions go on to whoever answers them; when that is behind, they are not answered.
+pub async fn obey(
+    sessions: Arc<Sessions>,
+    mut orders: mpsc::Receiver<Control>,
+    questions: mpsc::Sender<Question>,
+    lifecycle: Lifecycle,
+) {
     let (decisions, decided) = mpsc::channel(DECISIONS);
     let obeying = async {
         while let Some(order) = orders.recv().await {
+            if let Control::Ask { id, instance, question } = order {
+                if questions.try_send(Question { id, instance, question }).is_err() {
+                    sessions.metrics.bus_dropped_total.inc();
+                }
+                continue;
+            }
             let what = format!("{order:?}");
             follow(&sessions, order, &decisions).await;
             tracing::info!(order = what, "an order from Django is obeyed");
@@ -104,6 +139,26 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
         Control::Reload => {
             sessions.commands.moderator.reload().await;
         }
+        Control::Notice { room, text } => {
+            let frame = Frame::text(&event::notice(&text.0, room));
+            let told = |member: &&Member| room.is_none_or(|room| member.room == Some(room));
+            for part in members.all().chunks(PART) {
+                for member in part.iter().filter(told) {
+                    let _ = member.outbox.push(&frame, Class::Message);
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        Control::Follow { user, room, level } => {
+            let level = match level {
+                Detail::Off => None,
+                Detail::Debug => Some(tracing::Level::DEBUG),
+                Detail::Trace => Some(tracing::Level::TRACE),
+            };
+            let followed = user.map(Followed::User).into_iter().chain(room.map(Followed::Place));
+            followed.for_each(|followed| follow::follow(followed, level, FOLLOWED));
+        }
+        Control::Ask { .. } => {} // went on before
         Control::Moderation { message, decision } => {
             if decisions.try_send((message, decision)).is_err() {
                 tracing::error!(%message, "too many decisions wait: one was dropped");

@@ -7,8 +7,9 @@ use super::threads::{OpenThreads, Seating};
 use super::{Sessions, Tally};
 use crate::access::bucket::Bucket;
 use crate::command::{Actor, Replies};
-use crate::domain::{ConnectionId, Micros};
+use crate::domain::{ConnectionId, Micros, UserId};
 use crate::socket::{Class, Frame, Incoming, Outbox, Socket, TextMessage};
+use crate::telemetry::follow;
 use crate::wire::{ClientCommand, Close, Code, Refusal, event};
 
 /// How many frames in a row may be wrong before the connection ends.
@@ -23,6 +24,21 @@ pub(super) enum Party<'a> {
 }
 
 impl Party<'_> {
+    fn user(&self) -> UserId {
+        match self {
+            Self::Room(actor, _) => actor.user,
+            Self::App(desk) => desk.user(),
+        }
+    }
+
+    /// The level of the log for this user and place, if it is another than for everybody.
+    fn detail(&self) -> Option<tracing::Level> {
+        match self {
+            Self::Room(actor, _) => follow::level(actor.user, actor.venue.id()),
+            Self::App(desk) => follow::level(desk.user(), None),
+        }
+    }
+
     fn connection(&self) -> ConnectionId {
         match self {
             Self::Room(actor, _) => actor.connection,
@@ -55,7 +71,7 @@ impl Sessions {
             let reply = match (bucket.take(&self.frames, Instant::now()), text) {
                 (Ok(()), Some(text)) => {
                     outbox.set_busy(true); // a drain waits until the answer is pushed
-                    socket.while_writing(Box::pin(self.answer(party, text))).await
+                    socket.while_writing(follow::scoped(party.detail(), Box::pin(self.answer(party, text)))).await
                 }
                 (Ok(()), None) => continue,
                 (Err(wait), _) => {
@@ -77,6 +93,9 @@ impl Sessions {
                         tracing::info!(connection = %party.connection(), code = refusal.code.as_str(), "a wrong frame");
                     }
                     tally.refused += 1;
+                    if matches!(refusal.code, Code::RateLimited | Code::SlowMode) {
+                        self.hits.note(party.user(), refusal.request_type.unwrap_or("frames"));
+                    }
                     wrong_in_a_row = if refusal.code.is_protocol_error() { wrong_in_a_row + 1 } else { 0 };
                     let _ = outbox.push(&Frame::text(&event::error(&refusal)), Class::Message);
                 }
@@ -108,7 +127,16 @@ impl Sessions {
         };
         let outcome = result.as_ref().map_or_else(|refusal| refusal.code.as_str(), |_| "ok");
         self.metrics.commands_total.with_label_values(&[name, outcome]).inc();
-        self.metrics.command_seconds.observe(started.elapsed().as_secs_f64());
+        let elapsed = started.elapsed();
+        self.metrics.command_seconds.observe(elapsed.as_secs_f64());
+        tracing::debug!(
+            connection = %party.connection(),
+            user = party.user().0,
+            command = name,
+            outcome,
+            micros = elapsed.as_micros(),
+            "a command was run"
+        );
         result
     }
 

@@ -28,7 +28,16 @@ impl Sessions {
         }
         let admitted = match self.admission.admit(identity.user, connection, returning.is_some()).await {
             Ok(admitted) => admitted,
-            Err(AdmissionError::Refused { reason, retry_after }) => return Err(too_many(reason, retry_after, outbox)),
+            Err(AdmissionError::Refused { reason, retry_after }) => {
+                self.hits.note(
+                    identity.user,
+                    match reason {
+                        Reason::Connections => "connections",
+                        Reason::Connects => "connects",
+                    },
+                );
+                return Err(too_many(reason, retry_after, outbox));
+            }
             Err(error) => {
                 tracing::warn!(%error, "an admission could not be counted");
                 return Err(Close::TRY_LATER);

@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 pub use census::census;
-pub use control::obey;
+pub use control::{Question, obey};
 pub use drain::drain;
 pub use pulse::{beat, compare};
 pub use ticket::{Tickets, renew};
@@ -38,9 +38,9 @@ use resume::Replay;
 use crate::access::address::Guesses;
 use crate::access::admission::{Admission, Admitted};
 use crate::access::bucket::{Bucket, Rate};
-use crate::access::{Access, Grant};
+use crate::access::{Access, Grant, Hits};
 use crate::command::{Actor, Commands, Entrance, Keyboard};
-use crate::domain::{ConnectionId, UserId, Venue};
+use crate::domain::{ConnectionId, Micros, UserId, Venue};
 use crate::hub::{Hub, Member, Topics};
 use crate::identity::{Credentials, Identity, Login};
 use crate::socket::{By, Ending, Heartbeat, Outbox, Shared, Socket};
@@ -65,6 +65,8 @@ pub struct Sessions {
     pub frames: Rate,
     /// Who guesses.
     pub guesses: Guesses,
+    /// Who has hit which limits, for operators.
+    pub hits: Hits,
     /// How fast one connection may read pages of messages.
     pub pages: Rate,
     /// The sessions that are open; the end of the process waits for them.
@@ -172,6 +174,7 @@ impl Sessions {
                 session_version: guest.identity.session_version,
                 generation: guest.generation,
                 outbox: Arc::clone(outbox),
+                since: Micros::now(),
                 watcher: None,
             },
         );

@@ -216,6 +216,8 @@ metrics! {
     openai_breaker: IntGauge [],
     /// Texts that the second layer of moderation could not judge, by reason.
     openai_unavailable_total: IntCounterVec ["reason"],
+    /// Requests to the operations API, by route and HTTP status.
+    admin_requests_total: IntCounterVec ["route", "status"],
     /// 1 while the named dependency answers and delivers, else 0.
     dependency_up: IntGaugeVec ["dependency"],
 }

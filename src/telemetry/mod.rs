@@ -1,5 +1,6 @@
 //! Logs, metrics and health.
 
+pub mod follow;
 pub mod health;
 pub mod log;
 pub mod metrics;

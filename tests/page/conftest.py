@@ -6,9 +6,12 @@ from browser import Browser
 from dev import Dev
 
 
+ADMIN_TOKEN = "a-token-of-the-tests-that-is-long-enough"
+
+
 @pytest.fixture(scope="session")
 def dev():
-    run = Dev(GATEWAY_PRESENCE_GRACE_SECONDS=1)
+    run = Dev(GATEWAY_PRESENCE_GRACE_SECONDS=1, GATEWAY_ADMIN_TOKEN=f"oncall:{ADMIN_TOKEN}")
     yield run
     run.close()
 

@@ -39,6 +39,8 @@ class Dev:
         self.database_url = self._address("Postgres")
         self.redis_url = self._address("Redis")
         self.gateways = [self._address("Gateway one"), self._address("Gateway two")]
+        listed = [re.match(r"\s+Gateway \w+\s+\S+\s+(http://[^/]+)/readyz", line) for line in self.lines]
+        self.operations = [found[1] for found in listed if found]
 
     def _read(self) -> None:
         for line in self.process.stdout:

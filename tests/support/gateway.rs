@@ -17,6 +17,9 @@ const BINARY: &str = env!("CARGO_BIN_EXE_community-gateway");
 /// The origin that browsers may come from, unless a test sets `CORS_ALLOWED_ORIGINS` itself.
 pub const ORIGIN: &str = "http://chat.test";
 
+/// A token of the operations API, for `GATEWAY_ADMIN_TOKEN`.
+pub const ADMIN_TOKEN: &str = "a-token-of-the-tests-that-is-long-enough";
+
 /// The environment of a gateway to be started. Made by [`Stack::gateway`].
 pub struct GatewayBuilder {
     stack: Stack,
@@ -152,6 +155,16 @@ impl TestGateway {
     /// `GET` on the ops listener.
     pub async fn ops(&self, path: &str) -> Reply {
         http::get(self.operations, path).await.expect("the ops listener answers")
+    }
+
+    /// Asks the operations API, with the token that [`ADMIN_TOKEN`] is: the status, and the answer.
+    pub async fn admin(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        let reply = http::ask(self.operations, method, &format!("/admin/{path}"), &headers, &body).await;
+        let reply = reply.expect("the ops listener answers");
+        (reply.status, serde_json::from_str(&reply.body).unwrap_or(Value::Null))
     }
 
     /// Waits until `/readyz` says 200.

@@ -53,6 +53,7 @@ use std::time::Duration;
 
 pub use client::*;
 pub use gateway::*;
+pub use http::ask;
 pub use openai::{Act, FakeOpenAi};
 pub use pgbouncer::PgBouncer;
 pub use proxy::ChaosProxy;

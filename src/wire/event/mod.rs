@@ -22,7 +22,7 @@ pub use resume::{Resumed, resumed, session};
 pub use thread::{thread_counted, thread_created, thread_in, thread_state, thread_updated};
 
 use super::Refusal;
-use crate::domain::{Message, MessageId, Micros, Person, Room, ThreadId, UserId};
+use crate::domain::{Message, MessageId, Micros, Person, Room, RoomId, ThreadId, UserId};
 
 /// The place of an event in its topic's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -344,6 +344,20 @@ pub fn closing_error(message: &str, code: &'static str, retry_after: Option<Dura
 #[must_use]
 pub fn reconnect(delay: Duration, reason: &'static str) -> Vec<u8> {
     format!(r#"{{"event":"reconnect","delayMs":{},"reason":"{reason}"}}"#, delay.as_millis()).into_bytes()
+}
+
+/// `notice`: what an operator has to say, to those in a room or to everybody.
+#[must_use]
+pub fn notice(text: &str, room: Option<RoomId>) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Notice<'a> {
+        event: &'static str,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room_id: Option<String>,
+    }
+    encode(&Notice { event: "notice", message: text, room_id: room.map(|room| room.to_string()) })
 }
 
 /// Seconds with one digit, rounded up: a client that waits this long is never early.

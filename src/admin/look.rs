@@ -1,0 +1,175 @@
+//! Looking: instances, sockets, rooms, users. What only an instance itself knows, it is asked.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Admin;
+use super::answer::Problem;
+use super::route::{PAGE, Query};
+use crate::domain::{ConnectionId, RoomId, UserId};
+use crate::hub::Member;
+
+/// What an instance can be asked by another.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Asked {
+    /// Its sockets, in the order in which they came.
+    Sockets { after: u64, limit: usize },
+    /// One user's sockets, and the limits that the user has hit.
+    User { user: i64, limit: usize },
+    /// The sockets in one room or direct conversation.
+    Room { room: Uuid, limit: usize },
+    /// To read again what can be changed while the process runs.
+    Reload,
+}
+
+impl Admin {
+    /// Answers a question that came over the bus.
+    pub(super) async fn tell(&self, question: Value) -> Value {
+        let members = self.sessions.hub.members();
+        let first = ConnectionId(0);
+        match serde_json::from_value(question) {
+            Ok(Asked::Sockets { after, limit }) => {
+                let limit = limit.min(PAGE.0);
+                let mut page = members.page(ConnectionId(after), limit + 1, |_| true);
+                let more = page.len() > limit;
+                page.truncate(limit);
+                let next = page.last().filter(|_| more).map(|member| member.connection.0);
+                json!({ "sockets": self.sockets(&page), "next": next })
+            }
+            Ok(Asked::User { user, limit }) => {
+                let mut of_user = members.of(UserId(user));
+                of_user.sort_by_key(|member| member.connection);
+                of_user.truncate(limit.min(PAGE.0));
+                let hits = self.sessions.hits.of(UserId(user)).into_iter().map(|(limit, hit)| {
+                    let (instance, last) = (self.instance.as_str(), hit.last.to_string());
+                    json!({ "instance": instance, "limit": limit, "count": hit.count, "last": last })
+                });
+                json!({ "sockets": self.sockets(&of_user), "limits": hits.collect::<Vec<_>>() })
+            }
+            Ok(Asked::Room { room, limit }) => {
+                let there = |member: &Member| member.room == Some(RoomId(room)) || member.venue.id() == Some(room);
+                let page = members.page(first, limit.min(PAGE.0), there);
+                json!({ "sockets": self.sockets(&page) })
+            }
+            Ok(Asked::Reload) => self.reload().await,
+            // A newer instance may know more questions.
+            Err(_) => json!({ "error": "unknown question" }),
+        }
+    }
+
+    fn sockets(&self, members: &[Member]) -> Vec<Value> {
+        let socket = |member: &Member| {
+            json!({
+                "instance": self.instance.as_str(),
+                "socket": member.connection.0,
+                "user": member.user.to_string(),
+                "place": member.venue.to_string(),
+                "since": member.since.to_string(),
+                "threads": member.also.all().len(),
+                "queued_bytes": member.outbox.queued_bytes(),
+            })
+        };
+        members.iter().map(socket).collect()
+    }
+
+    /// Asks all instances; while Redis is away, only this one.
+    pub(super) async fn gather(&self, asked: &Asked) -> (BTreeMap<String, Value>, Vec<String>, bool) {
+        let question = json!(asked);
+        match self.roster.ask(None, &question).await {
+            Ok((answers, unanswered)) => {
+                let complete = unanswered.is_empty();
+                (answers, unanswered, complete)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the other instances cannot be asked");
+                let own = Box::pin(self.tell(question)).await;
+                (BTreeMap::from([(self.instance.as_str().to_owned(), own)]), Vec::new(), false)
+            }
+        }
+    }
+
+    pub(super) async fn instances(&self) -> Value {
+        let own = json!({ "name": self.instance.as_str(), "silent_ms": 0, "status": &*self.last.lock() });
+        match self.roster.all().await {
+            Ok(all) => {
+                let listed = all.into_iter().map(|known| {
+                    let silent = u64::try_from(known.age.as_millis()).unwrap_or(u64::MAX);
+                    json!({ "name": known.name, "silent_ms": silent, "status": known.status })
+                });
+                json!({ "asked": self.instance.as_str(), "complete": true, "instances": listed.collect::<Vec<_>>() })
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the other instances cannot be listed");
+                json!({ "asked": self.instance.as_str(), "complete": false, "instances": [own] })
+            }
+        }
+    }
+
+    pub(super) async fn list_sockets(&self, query: &Query) -> Result<Value, Problem> {
+        let (after, limit) = (query.after()?, query.limit()?);
+        let name = query.text("instance").unwrap_or(self.instance.as_str());
+        let question = json!(Asked::Sockets { after, limit });
+        let mut answer = if name == self.instance.as_str() {
+            Box::pin(self.tell(question)).await
+        } else {
+            let (mut answers, _) = self.roster.ask(Some(name), &question).await?;
+            answers
+                .remove(name)
+                .ok_or_else(|| Problem { message: "No such instance answers".to_owned(), ..Problem::not_found() })?
+        };
+        answer["instance"] = name.into();
+        Ok(answer)
+    }
+
+    /// The busiest rooms and conversations, as the instances last told.
+    pub(super) async fn busiest(&self, limit: usize) -> Result<Value, Problem> {
+        let mut all: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for known in self.roster.all().await? {
+            let busiest = known.status["busiest"].as_array().cloned().unwrap_or_default();
+            for topic in busiest {
+                if let (Some(name), Some(seats)) = (topic["topic"].as_str(), topic["seats"].as_u64()) {
+                    all.entry(name.to_owned()).or_default().insert(known.name.clone(), seats);
+                }
+            }
+        }
+        let mut rooms: Vec<_> =
+            all.into_iter().map(|(topic, instances)| (instances.values().sum::<u64>(), topic, instances)).collect();
+        rooms.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
+        rooms.truncate(limit);
+        let room = |(seats, topic, instances)| json!({ "topic": topic, "seats": seats, "instances": instances });
+        Ok(json!({ "rooms": rooms.into_iter().map(room).collect::<Vec<_>>() }))
+    }
+
+    pub(super) async fn user(&self, user: UserId, limit: usize) -> Value {
+        let (answers, unanswered, complete) = self.gather(&Asked::User { user: user.0, limit }).await;
+        json!({
+            "user": user.to_string(),
+            "sockets": merged(&answers, "sockets", limit),
+            "limits": merged(&answers, "limits", PAGE.0),
+            "complete": complete,
+            "unanswered": unanswered,
+        })
+    }
+
+    pub(super) async fn room(&self, room: Uuid, limit: usize) -> Value {
+        let (answers, unanswered, complete) = self.gather(&Asked::Room { room, limit }).await;
+        let online = self.sessions.entrance.presence.online(RoomId(room)).await.ok().map(|(online, _)| online);
+        json!({
+            "room": room.to_string(),
+            "online": online,
+            "sockets": merged(&answers, "sockets", limit),
+            "complete": complete,
+            "unanswered": unanswered,
+        })
+    }
+}
+
+/// What all instances have in one list, one instance after the other.
+fn merged(answers: &BTreeMap<String, Value>, list: &str, limit: usize) -> Vec<Value> {
+    let lists = answers.values().filter_map(|answer| answer[list].as_array());
+    lists.flatten().take(limit).cloned().collect()
+}
