@@ -1,4 +1,4 @@
-# Sourced by deploy/dev and deploy/test: installs Debian packages that are missing, and says so first.
+# Sourced by deploy/dev and deploy/test: installs packages that are missing, Debian's and Python's, and says so first.
 
 # need COMMAND PACKAGE…: notes the packages unless the command is there.
 missing=()
@@ -48,4 +48,28 @@ need_stack() {
 # The toolchain is the one thing that is not Debian's.
 need_cargo() {
   command -v cargo >/dev/null || { echo 'A Rust toolchain is missing: see https://rustup.rs' >&2; exit 1; }
+}
+
+# For install_python, before install_missing.
+need_python() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+}
+
+# install_python VENV FILE…: a venv with what these requirement files name, made anew when they change.
+install_python() {
+  local venv=$1 stamp log
+  shift
+  stamp=$({ python3 --version; cat "$@"; } | sha256sum)
+  [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ] || return 0
+  printf '==> Installing Python packages into %s\n' "$venv"
+  log=$(mktemp)
+  rm -rf "$venv"
+  if ! { python3 -m venv "$venv" && "$venv/bin/pip" install --disable-pip-version-check -q "${@/#/-r}"; } >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
+    rm -f "$log"
+    echo 'Python packages could not be installed' >&2
+    exit 1
+  fi
+  rm -f "$log"
+  echo "$stamp" >"$venv/stamp"
 }

@@ -6,10 +6,14 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 
 from websockets.sync.client import connect
 
 GUARD = 30.0  # seconds after which something that was to happen has not
+
+# What Chromium says of a script whose page went away under it.
+GONE = ("navigated or closed", "context was destroyed", "Promise was collected", "Cannot find default execution context")
 
 # Resolves when the condition holds. Asked again whenever the page changes, and now and then for what changes no node.
 WAIT = """
@@ -109,11 +113,17 @@ class Page:
         return answer["result"].get("value")
 
     def wait(self, condition: str) -> None:
-        """Waits until a JavaScript condition holds."""
-        try:
-            self.run(WAIT % {"condition": condition, "guard": GUARD})
-        except RuntimeError as error:
-            raise AssertionError(f"{condition}: {error}; the page reads:\n{self.run('document.body.innerText')}") from None
+        """Waits until a JavaScript condition holds, on this page or the one that comes after it."""
+        until = time.monotonic() + GUARD
+        while True:
+            try:
+                self.run(WAIT % {"condition": condition, "guard": GUARD})
+                return
+            except RuntimeError as error:
+                if time.monotonic() < until and any(word in str(error) for word in GONE):
+                    continue  # the page went while we waited on it
+                read = self.run("document.body.innerText")
+                raise AssertionError(f"{condition}: {error}; the page reads:\n{read}") from None
 
     def wait_for_text(self, selector: str, text: str) -> None:
         self.wait(f"document.querySelector({json.dumps(selector)}).innerText.includes({json.dumps(text)})")

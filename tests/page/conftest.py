@@ -11,7 +11,8 @@ ADMIN_TOKEN = "a-token-of-the-tests-that-is-long-enough"
 
 @pytest.fixture(scope="session")
 def dev():
-    run = Dev(GATEWAY_PRESENCE_GRACE_SECONDS=1, GATEWAY_ADMIN_TOKEN=f"oncall:{ADMIN_TOKEN}")
+    run = Dev(GATEWAY_PRESENCE_GRACE_SECONDS=1, GATEWAY_LIMIT_CONNECTS_PER_MINUTE=0,
+              GATEWAY_ADMIN_TOKEN=f"oncall:{ADMIN_TOKEN}")
     yield run
     run.close()
 
@@ -28,7 +29,7 @@ def visit(dev, browser):
     """Opens the chat page as a person on a gateway, and waits until the room is there."""
     opened = []
 
-    def enter(user: str, gateway: str, room: str = "The Lounge"):
+    def enter(user: str, gateway: str, room: str = "General"):
         page = browser.open(f"{dev.page}/?user={user}&gateway={gateway}&room={room.replace(' ', '%20')}")
         opened.append(page)
         page.wait_for_text("#status", "connected")

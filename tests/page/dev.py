@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GUARD = 60.0
+START = 180.0  # seconds for all of it to start: migrations, Daphne, a worker, two gateways
 
 
 class Dev:
@@ -35,6 +36,7 @@ class Dev:
         except AssertionError:
             self.close()
             raise
+        self.site = self._address("Site").rstrip("/")
         self.page = self._address("Chat page").rstrip("/")
         self.database_url = self._address("Postgres")
         self.redis_url = self._address("Redis")
@@ -53,7 +55,7 @@ class Dev:
 
     def wait_for(self, text: str) -> None:
         with self._news:
-            came = self._news.wait_for(lambda: any(text in line for line in self.lines) or self.lines[-1:] == ["(end)"], GUARD)
+            came = self._news.wait_for(lambda: any(text in line for line in self.lines) or self.lines[-1:] == ["(end)"], START)
             assert came and any(text in line for line in self.lines), f"deploy/dev never said {text!r}:\n" + self.log()
 
     def log(self) -> str:
@@ -63,8 +65,19 @@ class Dev:
         [found] = [match[1] for line in self.lines if (match := re.match(rf"\s+{what}\s+(\S+)", line))]
         return found
 
-    def sql(self, statement: str) -> None:
-        subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.database_url, "-c", statement], check=True)
+    def sql(self, statement: str) -> str:
+        command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", self.database_url, "-c", statement]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    def user(self, name: str) -> str:
+        """The key of one of the people."""
+        return self.sql(f"SELECT id FROM users_user WHERE username = '{name}'")
+
+    def forget_logins(self) -> None:
+        """So that a test may log in more often than people may."""
+        cache = self.redis_url.rsplit("/", 1)[0] + "/2"
+        command = ["redis-cli", "-u", cache, "DEL", "allthrive:1:throttle_login_127.0.0.1"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     def publish(self, channel: str, message: str) -> None:
         command = ["redis-cli", "-u", self.redis_url, "PUBLISH", channel, message]

@@ -27,7 +27,7 @@ def test_two_people_on_two_gateways_talk(visit):
     ada.press_enter()
     for page in (ada, grace):
         page.wait_for_text("#messages", "hello from the other side")
-        assert page.texts(MESSAGES) == ["hello from the other side"]
+        assert page.texts(MESSAGES).count("hello from the other side") == 1
     grace.wait("document.querySelector('#typing').innerText === ''")
     say(grace, "hello back")
     ada.wait_for_text("#messages li:not(.mine)", "hello back")
@@ -40,8 +40,9 @@ def test_older_messages_are_loaded_page_by_page(dev, visit):
     dev.sql("""
         INSERT INTO community_message (id, content, message_type, attachments, embeds, mentions, reaction_counts, is_edited,
             is_flagged, is_hidden, is_pinned, author_id, room_id, created_at, updated_at)
-        SELECT gen_random_uuid(), 'old ' || at, 'text', '[]', '[]', '[]', '{}', false, false, false, false, 2,
-               '10000000-0000-4000-8000-000000000002', now() - interval '1 hour' + at * interval '1 second', now()
+        SELECT gen_random_uuid(), 'old ' || at, 'text', '[]', '[]', '[]', '{}', false, false, false, false,
+               (SELECT id FROM users_user WHERE username = 'grace'),
+               (SELECT id FROM community_room WHERE slug = 'the-engine-room'), now() - interval '1 hour' + at * interval '1 second', now()
         FROM generate_series(1, 120) AS at""")
     ada = visit("ada", "one", "The Engine Room")
 
@@ -65,7 +66,7 @@ def test_who_is_disconnected_comes_back_with_a_fresh_token(dev, visit):
     margaret, ken = visit("margaret", "one"), visit("ken", "two")
     margaret.wait(online("ken", "margaret"))
 
-    dev.publish("community:control", '{"action": "disconnect", "user": "4"}')
+    dev.publish("community:control", f'{{"action": "disconnect", "user": "{dev.user("margaret")}"}}')
     margaret.wait_for_text("#status", "4001")
     margaret.wait_for_text("#status", "connected")
     say(margaret, "back again")

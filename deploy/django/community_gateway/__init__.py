@@ -8,7 +8,8 @@
 Both wait for the commit of the transaction they stand in, and neither ever fails because Redis is away.
 """
 
+from .handover import hand_over
 from .publishing import control, publish
 from .quiet import acting, quietly
 
-__all__ = ["acting", "control", "publish", "quietly"]
+__all__ = ["acting", "control", "hand_over", "publish", "quietly"]

@@ -1,4 +1,4 @@
-"""The app: checks and signals."""
+"""The app: checks, signals, Celery."""
 
 from django.apps import AppConfig
 from django.core.checks import register
@@ -10,8 +10,9 @@ class CommunityGatewayConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import signals
+        from . import handover, signals
         from .checks import check
 
         register(check)
         signals.connect()
+        handover.connect()

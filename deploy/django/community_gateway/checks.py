@@ -12,7 +12,7 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 
-from .conf import DEFAULTS, MODELS, SIGNALS, config
+from .conf import DEFAULTS, MODELS, SIGNALS, TASKS, config
 
 # The columns without which a model cannot be what the settings say it is.
 NEEDED_FIELDS = {
@@ -77,6 +77,9 @@ def _values() -> Iterable[CheckMessage]:
         yield wrong("CACHE", "names no cache of CACHES")
     if not isinstance(config.SIGNALS, list | tuple | set) or set(config.SIGNALS) - set(SIGNALS):
         yield wrong("SIGNALS", f"is not a list made of {', '.join(SIGNALS)}")
+    given = getattr(settings, "COMMUNITY_GATEWAY", {}).get("TASKS", {})
+    if not isinstance(given, dict) or set(given) - set(TASKS) or not all(isinstance(name, str) for name in given.values()):
+        yield wrong("TASKS", f"is not a dict from {', '.join(TASKS)} to names of tasks")
     if not isinstance(config.OPS_URLS, list | tuple):
         yield wrong("OPS_URLS", "is not a list of addresses")
 

@@ -11,8 +11,8 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.db.models import Model
 
-# What the signals may publish; SIGNALS in the settings is any part of these.
-SIGNALS = ("message_created", "message_changed", "thread", "membership", "room", "block", "user")
+# What the signals may publish or queue; SIGNALS in the settings is any part of these.
+SIGNALS = ("message_created", "message_changed", "thread", "membership", "room", "block", "user", "notification")
 
 # The project's models, by what they are to us.
 MODELS: dict[str, str] = {
@@ -25,6 +25,12 @@ MODELS: dict[str, str] = {
     "queue": "community.ModerationQueue",
     "action": "community.ModerationAction",
     "circle_membership": "thrive_circle.CircleMembership",
+}
+
+# What a message is to somebody, and the task that tells them.
+TASKS: dict[str, str] = {
+    kind: os.environ.get(f"GATEWAY_TASK_{kind.upper()}", f"community_gateway.tasks.notify_{kind}")
+    for kind in ("mention", "reply", "dm")
 }
 
 DEFAULTS: dict[str, Any] = {
@@ -49,6 +55,10 @@ DEFAULTS: dict[str, Any] = {
     "ORIGIN": "",
     # The private listeners of all instances, for gateway_status.
     "OPS_URLS": ["http://127.0.0.1:9101"],
+    # The tasks that messages of Django's own queue, by the same names as the gateway's GATEWAY_TASK_*; empty turns one off.
+    "TASKS": TASKS,
+    # Their queue, as the gateway's GATEWAY_TASK_NOTIFY_QUEUE; empty leaves it to Celery's routes.
+    "TASK_QUEUE": os.environ.get("GATEWAY_TASK_NOTIFY_QUEUE", ""),
     # Where a notification leads: {room} and {message} are filled in.
     "PAGE_URL": "/community/{room}?message={message}",
     # firebase-admin: the path of the service account's JSON; empty turns push notifications off.
@@ -74,6 +84,8 @@ class Config:
             merged = DEFAULTS | (dict(own) if isinstance(own, Mapping) else {})
             models = merged["MODELS"]
             merged["MODELS"] = MODELS | (dict(models) if isinstance(models, Mapping) else {})
+            tasks = merged["TASKS"]
+            merged["TASKS"] = TASKS | (dict(tasks) if isinstance(tasks, Mapping) else {})
             self._given = merged
         return self._given
 

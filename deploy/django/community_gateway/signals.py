@@ -1,6 +1,7 @@
 """What REST, the admin or a task changed, found out by Django's model signals and announced after the commit.
 
-A row that the gateway writes fires no signal, so nothing is told twice. `QuerySet.update()` and `bulk_create()` fire none
+A row that the gateway writes fires no signal, so nothing is told twice. New messages also queue the notifications that the
+gateway would hand over. `QuerySet.update()` and `bulk_create()` fire none
 either: call `announce` yourself there. Which kinds are told is `SIGNALS` in the settings.
 """
 
@@ -17,6 +18,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_sa
 
 from . import announce
 from .conf import config, model_or_none
+from .handover import hand_over
 from .publishing import control
 from .quiet import is_quiet
 
@@ -64,7 +66,7 @@ def _told(name: str, tell: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(tell)
     def receiver(**kwargs: Any) -> None:
-        kinds = ("message_created", "message_changed") if name == "message" else (setting,)
+        kinds = ("message_created", "message_changed", "notification") if name == "message" else (setting,)
         if kwargs.get("raw") or is_quiet() or not any(kind in config.SIGNALS for kind in kinds):
             return
         try:
@@ -118,6 +120,8 @@ def message_saved(*, instance: Any, created: bool, using: str, update_fields: An
     if created:
         if "message_created" in config.SIGNALS:
             announce.message_created(instance, using=using)
+        if "notification" in config.SIGNALS:
+            hand_over(instance, using=using)
         return
     if "message_changed" not in config.SIGNALS:
         return

@@ -3,11 +3,12 @@
 import time
 
 import people
+from core.community import gdpr
 from core.community.models import Message, RoomMembership
-from sockets import enter, enter_app
+from sockets import Tab, enter, enter_app
 
 from community_gateway import control, publish
-from community_gateway.sessions import log_out_everywhere
+from community_gateway.sessions import connection_token, log_out_everywhere
 
 
 def test_a_message_by_rest_or_a_task_shows_as_one_of_the_gateways_own(gateway):
@@ -157,3 +158,29 @@ def test_a_kick_by_control(gateway):
     with enter(gateway, room, ada) as tab:
         control("kick", room=room, user=ada)
         assert tab.close_code() == 4003
+
+
+def test_an_account_that_goes_leaves_every_open_page_at_once(gateway):
+    """Its messages and reactions go from the pages of others, its name from who is online, its own sockets end."""
+    ada, grace = people.user(), people.user()
+    room, talk = people.room(ada, grace), people.direct(ada, grace)
+    said = [people.message(room, ada, f"I live in Elm Street {number}") for number in range(3)]
+    kept, written = people.message(room, grace, "nice"), people.message(talk.room, ada, "my telephone is 555")
+    dm = f"ws://{gateway.public}/ws/community/dm/{talk.pk}/?connection_token="
+    with (enter(gateway, room, grace) as tab, Tab(dm + connection_token(grace)) as other,
+          enter(gateway, room, ada) as own, enter_app(gateway, ada) as app):
+        own.send(type="add_reaction", message_id=str(kept.pk), emoji="👍")
+        assert tab.until("reaction_updated", added=True)["reactionCounts"] == {"👍": 1}
+        other.until("dm_state"), other.settled()
+        gdpr.anonymise(ada)
+        gone = {tab.until("message_deleted")["messageId"] for _ in said}
+        assert gone == {str(one.pk) for one in said}
+        assert tab.until("reaction_updated", messageId=str(kept.pk))["reactionCounts"] == {}
+        assert other.until("message_deleted")["messageId"] == str(written.pk)
+        assert own.close_code() == app.close_code() == 4001
+        assert tab.until("user_left")["userId"] == str(ada.pk)
+    with Tab(f"ws://{gateway.public}/ws/community/room/{room.pk}/?connection_token={connection_token(grace)}") as later:
+        state = later.until("room_state")
+        assert [one["content"] for one in state["messages"]] == ["[Message deleted]"] * 3 + ["nice"]
+        assert {one["author"]["username"] for one in state["messages"][:3]} == {"Unknown"}
+        assert (state["room"]["memberCount"], state["onlineUsers"][0]["username"]) == (1, grace.username)

@@ -20,7 +20,8 @@ def test_a_name_that_is_not_known_is_told_with_the_nearest(settings_of):
 
 def test_every_wrong_value_is_told(settings_of):
     wrong = {"REDIS_URL": "http://x", "PUBLIC_URL": "x", "REDIS_TIMEOUT": 0, "TOKEN_SECONDS": "60", "REDIS_PAUSE": -1,
-             "NOTIFICATION_TEXT": None, "TRANSPORT": "smoke", "CACHE": "none", "SIGNALS": ["weather"], "OPS_URLS": "x"}
+             "NOTIFICATION_TEXT": None, "TRANSPORT": "smoke", "CACHE": "none", "SIGNALS": ["weather"], "OPS_URLS": "x",
+             "TASKS": {"wedding": "x"}}
     with settings_of(**wrong):
         found = [problem.msg for problem in check()]
     assert len(found) == len(wrong)

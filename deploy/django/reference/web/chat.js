@@ -31,7 +31,10 @@ async function begin() {
   at('app').hidden = false;
   at('me').textContent = me.username;
   at('admin').hidden = !me.isStaff;
-  at('gateway').replaceChildren(...GATEWAYS.map((url) => new Option(url.replace(/^wss?:\/\//, ''), url)));
+  at('gateway').replaceChildren(...GATEWAYS.map((url) => {
+    const { host } = new URL(url);
+    return new Option(host === location.host ? `${host} (Daphne)` : host, url);
+  }));
   const { rooms } = await api('community/rooms/');
   at('rooms').replaceChildren(...rooms.map((one) => {
     const button = document.createElement('button');
@@ -153,11 +156,20 @@ function button(text, act) {
   return made;
 }
 
+async function block(user) { // the gateway sends nothing of theirs from now on; what is here goes too
+  await api('community/blocks/', { user_id: user });
+  at('messages').querySelectorAll(`[data-author="${user}"]`).forEach((item) => item.remove());
+  online.delete(user);
+  showOnline();
+  notice('Blocked.');
+}
+
 function show(message) {
   const item = document.createElement('li');
   const name = document.createElement('b');
   const text = document.createElement('span');
   item.dataset.id = message.id;
+  item.dataset.author = message.author.id;
   item.classList.toggle('mention', message.mentions.map(String).includes(me.id));
   name.textContent = `${message.author.username}: `;
   text.className = message.messageType === 'deleted' ? 'text deleted' : 'text';
@@ -169,7 +181,7 @@ function show(message) {
         const reason = prompt('What is wrong with it?');
         if (reason) notice((await api(`community/messages/${message.id}/report/`, { reason })).reported ? 'Reported.' : 'Reported before.');
       }),
-      button('block', async () => { await api('community/blocks/', { user_id: message.author.id }); notice('Blocked.'); }),
+      button('block', () => block(message.author.id)),
     );
   }
   const old = find(message.id);

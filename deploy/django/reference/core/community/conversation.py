@@ -3,7 +3,7 @@
 from django.db.models import Q
 from rest_framework.exceptions import APIException
 
-from community_gateway import quietly, shapes
+from community_gateway import hand_over, quietly, shapes
 
 from . import services
 from .access import Rights, hidden_from
@@ -58,7 +58,9 @@ def send(user, room: Room, content: str, reply_to, attachments) -> dict:
     except APIException:
         raise Refusal("You cannot send messages in this room") from None
     with quietly():
-        return shapes.message(services.send_message(room, user, content, reply_to=reply_to, attachments=attachments))
+        message = services.send_message(room, user, content, reply_to=reply_to, attachments=attachments)
+    hand_over(message)  # which the signal would have done
+    return shapes.message(message)
 
 
 def read(user, room: Room, key) -> None:

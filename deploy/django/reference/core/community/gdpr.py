@@ -1,12 +1,17 @@
 """What the law asks for: one's own data as a file, and an account that goes without tearing holes into conversations."""
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
-from community_gateway import shapes
+from community_gateway import acting, announce, shapes
 from community_gateway.sessions import log_out_everywhere
 
-from .models import DirectMessageThread, Message, MessageReaction, ModerationAction, ModerationQueue, RoomMembership, UserBlock
+from .models import DirectMessageThread, Message, MessageReaction, ModerationAction, ModerationQueue, Room, RoomMembership, UserBlock
+
+# So many of the newest messages and reactions are taken out of open pages one by one; older ones are on hardly any, and
+# are gone when they are loaded again.
+TOLD_AT_MOST = 1_000
 
 
 def export(user) -> dict:
@@ -44,20 +49,29 @@ def export(user) -> dict:
 @transaction.atomic
 def anonymise(user) -> None:
     """Ends an account. Its messages lose author and text and stay where they stood, so that answers to them and threads
-    under them remain; everything that says who it was goes."""
+    under them remain; everything that says who it was goes. Open pages lose it at once, and its own sockets end."""
     now = timezone.now()
+    shown = Message.objects.filter(author=user, is_hidden=False).exclude(message_type="deleted").select_related("room")
+    with acting(user):
+        for message in shown.order_by("-created_at")[:TOLD_AT_MOST]:
+            announce.message_deleted(message)
     Message.objects.filter(author=user).update(
         author=None, message_type="deleted", content="[Message deleted]", attachments=[], embeds=[], mentions=[],
         is_pinned=False, updated_at=now,
     )
-    reacted = list(Message.objects.filter(
-        pk__in=MessageReaction.objects.filter(user=user).values("message_id")).select_for_update(of=("self",)))
-    MessageReaction.objects.filter(user=user).delete()
-    for message in reacted:
-        left: dict[str, int] = {}
-        for emoji in message.reactions.values_list("emoji", flat=True):
-            left[emoji] = left.get(emoji, 0) + 1
-        Message.objects.filter(pk=message.pk).update(reaction_counts=left)
+    own = MessageReaction.objects.filter(user=user)
+    taken = list(own.order_by("-created_at").values_list("message_id", "emoji"))
+    reacted = {one.pk: one for one in Message.objects.filter(pk__in=own.values("message_id")).select_related("room")
+               .order_by("pk").select_for_update(of=("self",))}
+    own.delete()
+    for message in reacted.values():
+        message.reaction_counts = {}
+        for emoji in message.reactions.order_by("created_at").values_list("emoji", flat=True):
+            message.reaction_counts[emoji] = message.reaction_counts.get(emoji, 0) + 1
+        Message.objects.filter(pk=message.pk).update(reaction_counts=message.reaction_counts, updated_at=now)
+    for key, emoji in taken[:TOLD_AT_MOST]:
+        if not reacted[key].is_hidden:
+            announce.reaction_counts(reacted[key], emoji, user, False)
     for message in Message.objects.filter(mentions__contains=[user.pk]).select_for_update(of=("self",)):
         Message.objects.filter(pk=message.pk).update(mentions=[one for one in message.mentions if one != user.pk])
     for item in ModerationQueue.objects.filter(reporters=user).select_for_update(of=("self",)):
@@ -65,7 +79,9 @@ def anonymise(user) -> None:
         item.reporters.remove(user)
         item.save(update_fields=["report_reasons", "updated_at"])
     # One delete a table; rights and blocks are told to the gateways by the signals, the account's sockets end below.
-    RoomMembership.objects.filter(user=user).delete()
+    joined = RoomMembership.objects.filter(user=user)
+    Room.objects.filter(pk__in=joined.filter(is_active=True).values("room_id")).update(member_count=F("member_count") - 1)
+    joined.delete()
     UserBlock.objects.filter(blocker=user).delete()
     UserBlock.objects.filter(blocked=user).delete()
     user.dm_threads.clear()
