@@ -99,7 +99,9 @@ async fn connect(
     if let Some(epoch) = &view.epoch {
         query.push_str(&format!("&epoch={epoch}&offset={}", view.last));
     }
-    let gateway = &world.gateways[(index + attempt) % world.gateways.len()];
+    // In turns at first; who comes back takes any, so that those of a dead gateway spread over all others.
+    let turn = if attempt == 1 { index } else { rand::rng().random_range(0..world.gateways.len()) };
+    let gateway = &world.gateways[turn % world.gateways.len()];
     let address: SocketAddr = gateway.parse().map_err(|_| ("a gateway must be ADDRESS:PORT".to_owned(), None))?;
     let socket = TcpSocket::new_v4().map_err(failed("no socket"))?;
     if address.ip().is_loopback() {

@@ -129,6 +129,7 @@ async fn lead(arguments: Arguments, scenario: Scenario, processes: usize) -> Res
     drop(lines);
     let count = workers.len();
     let (mut ready, mut ticks, mut done) = (0, vec![None::<Tick>; count], vec![None::<Done>; count]);
+    let began_at = worker::micros() as f64 / 1e6;
     let (mut seconds, mut began, started) = (Vec::<Second>::new(), None::<f64>, Instant::now());
     while let Some((number, line)) = said.recv().await {
         match line {
@@ -170,7 +171,7 @@ async fn lead(arguments: Arguments, scenario: Scenario, processes: usize) -> Res
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let compared = arguments.seen.is_some();
-    let report = Report::new(scenario, arguments.gateways.len(), began, seconds, &done, compared);
+    let report = Report::new(scenario, arguments.gateways.len(), began_at, began, seconds, &done, compared);
     println!("{report}");
     if let Some(out) = arguments.out {
         let write = |extension: &str, text: String| {

@@ -102,6 +102,8 @@ impl Display for Quantiles {
 pub struct Report {
     pub scenario: Scenario,
     pub gateways: usize,
+    /// When it began, in seconds since 1970: what other tools say can be laid beside it.
+    pub began_at: f64,
     /// Seconds until all clients were in.
     pub all_in_after: Option<f64>,
     pub counts: Counts,
@@ -127,6 +129,7 @@ impl Report {
     pub fn new(
         scenario: Scenario,
         gateways: usize,
+        began_at: f64,
         all_in_after: Option<f64>,
         seconds: Vec<Second>,
         done: &[Done],
@@ -146,6 +149,7 @@ impl Report {
             delivered_percent: if expected == 0 { 100.0 } else { 100.0 * (1.0 - missing as f64 / expected as f64) },
             scenario,
             gateways,
+            began_at,
             all_in_after,
             expected,
             missing,

@@ -19,6 +19,9 @@ pub struct Scenario {
     /// Messages of each room, a second.
     #[serde(default)]
     pub messages_per_room_per_second: f64,
+    /// So many of them at once, by so many people of the room.
+    #[serde(default = "one")]
+    pub burst: usize,
     /// Characters of one message.
     #[serde(default = "three_hundred")]
     pub message_size: usize,
@@ -45,6 +48,10 @@ pub struct Blink {
     pub away_seconds: f64,
 }
 
+fn one() -> usize {
+    1
+}
+
 fn three_hundred() -> usize {
     300
 }
@@ -58,8 +65,12 @@ impl Scenario {
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let scenario: Self = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        if scenario.clients == 0 || scenario.room_size == 0 || scenario.connect_per_second <= 0.0 {
-            return Err(format!("{}: clients, room_size and connect_per_second must be positive", path.display()));
+        if scenario.clients == 0 || scenario.room_size == 0 || scenario.burst == 0 || scenario.connect_per_second <= 0.0
+        {
+            return Err(format!(
+                "{}: clients, room_size, burst and connect_per_second must be positive",
+                path.display()
+            ));
         }
         Ok(scenario)
     }

@@ -214,35 +214,39 @@ fn done(world: &World) -> Done {
 
 /// Somebody in each room says something, so many times a second.
 async fn talk(world: Arc<World>, rooms: usize) {
-    let rate = world.scenario.messages_per_room_per_second * rooms as f64;
+    let burst = world.scenario.burst;
+    let rate = world.scenario.messages_per_room_per_second * rooms as f64 / burst as f64;
     if rate <= 0.0 {
         return;
     }
     let mut number = 0_u64;
     every(rate, |turn| {
-        let room = turn % rooms;
-        let first = room * world.scenario.room_size;
-        let size = world.scenario.room_size.min(world.streams.len() - first);
-        // Somebody who is in: a few tries, because most are.
-        for _ in 0..8 {
-            let index = first + rand::rng().random_range(0..size);
-            if world.is_deaf(index) {
-                continue;
-            }
+        for _ in 0..burst {
             number += 1;
-            let filler = chat(world.scenario.message_size.saturating_sub(20));
-            let text = format!(
-                "{{\"type\":\"send_message\",\"content\":\"t={} {filler}\",\"client_id\":\"{}-{number}\"}}",
-                micros(),
-                world.first_room
-            );
-            if world.send(index, &text) {
-                world.tally.add(&world.tally.counters.sent, 1);
-                break;
-            }
+            speak(&world, turn % rooms, number);
         }
     })
     .await;
+}
+
+/// Somebody in this room says something.
+fn speak(world: &World, room: usize, number: u64) {
+    let first = room * world.scenario.room_size;
+    let size = world.scenario.room_size.min(world.streams.len() - first);
+    let filler = chat(world.scenario.message_size.saturating_sub(20));
+    let text = format!(
+        "{{\"type\":\"send_message\",\"content\":\"t={} {filler}\",\"client_id\":\"{}-{number}\"}}",
+        micros(),
+        world.first_room
+    );
+    // Somebody who is in: a few tries, because most are.
+    for _ in 0..8 {
+        let index = first + rand::rng().random_range(0..size);
+        if !world.is_deaf(index) && world.send(index, &text) {
+            world.tally.add(&world.tally.counters.sent, 1);
+            return;
+        }
+    }
 }
 
 /// Something that people might say: word lists and rules against spam find nothing in it, and it is never the same.
