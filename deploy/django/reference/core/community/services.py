@@ -8,7 +8,9 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.text import slugify
 
-from .models import DirectMessageThread, Message, ModerationQueue, Room, RoomMembership, Thread
+from community_gateway import announce
+
+from .models import DirectMessageThread, Message, MessageReaction, ModerationQueue, Room, RoomMembership, Thread
 
 MENTION = re.compile(r"(?<![\w@.])@([\w.+-]{1,150})")
 MENTIONS_AT_MOST = 20
@@ -63,6 +65,22 @@ def _ask_agents(room: Room, message: Message) -> None:
         transaction.on_commit(
             lambda arguments=arguments: process_agent_dm_task.apply_async(kwargs=arguments, expires=600), robust=True
         )
+
+
+@transaction.atomic
+def react(message: Message, user, emoji: str, *, add: bool) -> dict[str, int]:
+    """Adds or takes away a reaction. Returns the message's counts, which change only if the reaction does."""
+    message = Message.objects.select_for_update(of=("self",)).select_related("room").get(pk=message.pk)
+    if add:
+        _, changed = MessageReaction.objects.get_or_create(message=message, user=user, emoji=emoji)
+    else:
+        changed, _ = MessageReaction.objects.filter(message=message, user=user, emoji=emoji).delete()
+    if changed:
+        left = message.reaction_counts.get(emoji, 0) + (1 if add else -1)
+        message.reaction_counts = {name: count for name, count in (message.reaction_counts | {emoji: left}).items() if count > 0}
+        Message.objects.filter(pk=message.pk).update(reaction_counts=message.reaction_counts, updated_at=timezone.now())
+        announce.reaction_counts(message, emoji, user, add)
+    return message.reaction_counts
 
 
 @transaction.atomic

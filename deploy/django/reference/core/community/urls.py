@@ -13,6 +13,7 @@ urlpatterns = [
     path("rooms/<uuid:room_id>/threads/", messages.threads),
     path("messages/<uuid:message_id>/", messages.message),
     path("messages/<uuid:message_id>/pin/", messages.pin),
+    path("messages/<uuid:message_id>/reactions/", messages.reactions),
     path("messages/<uuid:message_id>/report/", messages.report),
     path("attachments/", messages.attachment),
     path("dm/", people.direct_threads),

@@ -101,6 +101,16 @@ def pin(request, message_id):
     return Response({"isPinned": found.is_pinned})
 
 
+@api_view(["POST", "DELETE"])
+def reactions(request, message_id):
+    found, rights = message_of(request, message_id)
+    rights.must_write()
+    if found.message_type == "deleted":
+        raise NotFound("Message not found")
+    emoji = text(request, "emoji", 10)
+    return Response({"reactionCounts": services.react(found, request.user, emoji, add=request.method == "POST")})
+
+
 @api_view(["POST"])
 def report(request, message_id):
     found, _ = message_of(request, message_id)
