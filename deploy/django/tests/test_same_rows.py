@@ -77,7 +77,8 @@ class World:
                 parameters = {"rooms": rooms, "users": [self.ada.pk, self.grace.pk]}
                 cursor.execute(f"SELECT to_jsonb(t) FROM {table} t WHERE {condition}", parameters)
                 rows = [{name: plain(name, value, table) for name, value in json.loads(row).items()} for (row,) in cursor.fetchall()]
-                unlike = {"username", "email", "password"} if table == "users_user" else {"slug", "name"}
+                # Names are made for each world; who is online only a gateway knows.
+                unlike = {"username", "email", "password"} if table == "users_user" else {"slug", "name", "online_count"}
                 rows = [{name: value for name, value in row.items() if name not in unlike} for row in rows]
                 found[table] = sorted(rows, key=lambda row: json.dumps(row, sort_keys=True))
         return found
