@@ -151,7 +151,13 @@ async fn listen(
         }
         tokio::select! {
             ready = stream.readable() => if ready.is_err() { break End::Lost },
-            () = sleep_until(cut_at.unwrap_or_else(Instant::now)), if cut_at.is_some() => break End::Cut,
+            () = sleep_until(cut_at.unwrap_or_else(Instant::now)), if cut_at.is_some() => {
+                if world.calm.load(Ordering::Relaxed) {
+                    cut_at = in_time(1.0);
+                    continue;
+                }
+                break End::Cut;
+            }
             () = world.started.cancelled(), if blink.is_some() && cut_at.is_none() => {
                 cut_at = in_time(rand::rng().random_range(0.0..1.0));
                 continue;

@@ -22,6 +22,8 @@ use crate::view::View;
 
 /// How long after the last message the last delivery may come.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How long those who are away at the end may take to come back.
+const RETURN: Duration = Duration::from_secs(60);
 
 /// What all tasks of a worker share.
 pub struct World {
@@ -35,6 +37,8 @@ pub struct World {
     pub views: Mutex<Vec<Option<View>>>,
     /// Everybody is in, on all workers: talking and blinking begin.
     pub started: CancellationToken,
+    /// Nobody is cut any more: the talking is over, and everybody shall be there at the end.
+    pub calm: AtomicBool,
     /// The end.
     pub stopping: CancellationToken,
     first_user: u64,
@@ -110,6 +114,7 @@ pub async fn run(
         streams: (0..clients).map(|_| Mutex::default()).collect(),
         views: Mutex::new((0..clients).map(|_| None).collect()),
         started: CancellationToken::new(),
+        calm: AtomicBool::new(false),
         stopping: CancellationToken::new(),
         first_user,
         first_room: rooms.start,
@@ -148,30 +153,35 @@ pub async fn run(
     for task in talking {
         let _ = task.await;
     }
+    world.calm.store(true, Ordering::Relaxed);
     settle(&world).await;
+    let there: Vec<bool> =
+        world.streams.iter().map(|stream| stream.lock().expect("no holder panics").is_some()).collect();
     world.stopping.cancel();
     while tasks.join_next().await.is_some() {}
     telling.abort();
-    say(&Line::Done(Box::new(done(&world))));
+    say(&Line::Done(Box::new(done(&world, &there))));
 }
 
-/// Waits until nothing comes any more and everybody is back, at most [`SETTLE`] and the time away.
+/// Waits until everybody is back, at most [`RETURN`], and then until nothing comes any more, at most [`SETTLE`].
 async fn settle(world: &World) {
     let away = world.scenario.blink.as_ref().map_or(0.0, |blink| blink.away_seconds + 5.0);
-    let end = tokio::time::Instant::now() + SETTLE + Duration::from_secs_f64(away);
+    let now = tokio::time::Instant::now();
+    let (returned, end) = (now + RETURN, now + SETTLE + Duration::from_secs_f64(away));
     let mut before = 0;
-    while tokio::time::Instant::now() < end {
+    loop {
         sleep(Duration::from_secs(1)).await;
         let counts = world.tally.counters.counts();
-        let all_in = counts.open as usize == world.streams.len();
-        if all_in && counts.deliveries == before {
+        let (all_in, now) = (counts.open as usize == world.streams.len(), tokio::time::Instant::now());
+        let quiet = counts.deliveries == before;
+        if now > returned || all_in && (quiet || now > end) {
             return;
         }
         before = counts.deliveries;
     }
 }
 
-fn done(world: &World) -> Done {
+fn done(world: &World, there: &[bool]) -> Done {
     let views = world.views.lock().expect("no holder panics");
     let (mut expected, mut missing_at_end, mut away_at_end) = (0, 0, 0);
     let mut seen = HashMap::new();
@@ -182,7 +192,7 @@ fn done(world: &World) -> Done {
             if world.is_deaf(index) {
                 continue;
             }
-            let Some(view) = view.as_ref().filter(|view| view.begun) else {
+            let Some(view) = view.as_ref().filter(|view| view.begun && there[index]) else {
                 away_at_end += 1;
                 continue;
             };
