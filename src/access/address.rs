@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -27,7 +28,7 @@ pub fn counted(address: IpAddr) -> IpAddr {
 #[derive(Clone)]
 pub struct Addresses {
     open: Arc<Mutex<HashMap<IpAddr, u32>>>,
-    most: u32,
+    most: Arc<AtomicU32>,
     metrics: Arc<Metrics>,
 }
 
@@ -42,13 +43,18 @@ impl Addresses {
     /// At most `most` open sockets an address; 0 is any number.
     #[must_use]
     pub fn new(most: u32, metrics: Arc<Metrics>) -> Self {
-        Self { open: Arc::default(), most, metrics }
+        Self { open: Arc::default(), most: Arc::new(AtomicU32::new(most)), metrics }
+    }
+
+    /// Lets another number hold from now on, for new sockets.
+    pub fn set(&self, most: u32) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// Counts one more socket of an address; `None` when it has as many as it may.
     #[must_use]
     pub fn enter(&self, address: IpAddr) -> Option<FromAddress> {
-        self.enter_up_to(address, self.most)
+        self.enter_up_to(address, self.most.load(Ordering::Relaxed))
     }
 
     /// The same with a limit of this call's own.
@@ -80,8 +86,7 @@ impl Drop for FromAddress {
 /// New sockets a second, on this instance.
 pub struct HandshakeRate {
     bucket: Mutex<Bucket>,
-    rate: Rate,
-    per_second: u32,
+    per_second: AtomicU32,
     metrics: Arc<Metrics>,
 }
 
@@ -90,7 +95,12 @@ impl HandshakeRate {
     #[must_use]
     pub fn new(per_second: u32, metrics: Arc<Metrics>) -> Self {
         let bucket = Mutex::new(Bucket::new(Instant::now()));
-        Self { bucket, rate: Rate::new(per_second, per_second), per_second, metrics }
+        Self { bucket, per_second: AtomicU32::new(per_second), metrics }
+    }
+
+    /// Lets another rate hold from now on.
+    pub fn set(&self, per_second: u32) {
+        self.per_second.store(per_second, Ordering::Relaxed);
     }
 
     /// Counts one handshake. A quarter of the burst is left to those who return: when a storm has emptied the bucket,
@@ -99,8 +109,9 @@ impl HandshakeRate {
     /// # Errors
     /// When there are too many at this time.
     pub fn take(&self, returns: bool, now: Instant) -> Result<(), Wait> {
-        let others = if returns { 0 } else { self.per_second / 4 };
-        let taken = self.bucket.lock().take_leaving(&self.rate, others, now);
+        let per_second = self.per_second.load(Ordering::Relaxed);
+        let others = if returns { 0 } else { per_second / 4 };
+        let taken = self.bucket.lock().take_leaving(&Rate::new(per_second, per_second), others, now);
         taken.inspect_err(|_| self.metrics.limited_total.with_label_values(&["handshakes"]).inc())
     }
 }

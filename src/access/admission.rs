@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::quota::{micros, within};
+use crate::config::Live;
 use crate::domain::{ConnectionId, InstanceName, Topic, UserId};
 use crate::keyspace;
 use crate::lifecycle::Lifecycle;
@@ -94,7 +95,7 @@ pub struct Admission(Arc<Inner>);
 struct Inner {
     connection: Connection,
     instance: InstanceName,
-    limits: Limits,
+    limits: Live<Limits>,
     metrics: Arc<Metrics>,
     announcement: Box<dyn Fn(UserId, bool) -> Vec<u8> + Send + Sync>,
     held: Box<[Mutex<Held>]>,
@@ -124,8 +125,14 @@ impl Admission {
     ) -> Self {
         let (released, queue) = mpsc::channel(QUEUE);
         let held = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let (queue, announcement) = (Mutex::new(Some(queue)), Box::new(announcement));
+        let (queue, announcement, limits) = (Mutex::new(Some(queue)), Box::new(announcement), Live::new(limits));
         Self(Arc::new(Inner { connection, instance, limits, metrics, announcement, held, released, queue }))
+    }
+
+    /// Lets other numbers hold from now on, for who comes.
+    pub fn set(&self, connections: u32, connects: u32) {
+        let limits = **self.0.limits.load();
+        self.0.limits.set(Limits { connections, connects, ..limits });
     }
 
     /// Starts the one task that renews leases and gives places back. It ends when the lifecycle is stopping and the
@@ -154,7 +161,7 @@ impl Admission {
         connection: ConnectionId,
         resumed: bool,
     ) -> Result<Admitted, AdmissionError> {
-        let (inner, limits) = (&self.0, self.0.limits);
+        let (inner, limits) = (&self.0, **self.0.limits.load());
         let mut admitted = Admitted { admission: self.clone(), user, connection, taken: true };
         let mut call = ADMIT.key(keyspace::sockets(user));
         call.key(keyspace::connect_window(user)).arg(inner.member(connection)).arg(micros(limits.lease));
@@ -216,7 +223,7 @@ impl Inner {
     }
 
     async fn upkeep(&self, lifecycle: &Lifecycle, mut queue: mpsc::Receiver<(UserId, ConnectionId)>) {
-        let pause = (self.limits.lease / 3 / u32::try_from(SHARDS).unwrap_or(1)).max(Duration::from_millis(1));
+        let pause = (self.limits.load().lease / 3 / u32::try_from(SHARDS).unwrap_or(1)).max(Duration::from_millis(1));
         let mut tick = tokio::time::interval(pause);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut shard, mut missed) = (0, [false; SHARDS]);
@@ -232,7 +239,7 @@ impl Inner {
                     shard = (shard + 1) % SHARDS;
                 }
                 _ = queue.recv_many(&mut batch, PIPELINED) => {
-                    let at = Instant::now() + self.limits.grace + MARGIN;
+                    let at = Instant::now() + self.limits.load().grace + MARGIN;
                     leaving.extend(self.give_back(&mut batch).await.into_iter().map(|user| (at, user)));
                 }
                 () = tokio::time::sleep_until(first.unwrap_or_else(Instant::now)), if first.is_some() => {
@@ -270,7 +277,7 @@ impl Inner {
 
     async fn hold(&self, user: UserId, connections: &[ConnectionId]) -> bool {
         let mut call = HOLD.key(keyspace::sockets(user));
-        call.arg(micros(self.limits.lease));
+        call.arg(micros(self.limits.load().lease));
         for connection in connections {
             call.arg(self.member(*connection));
         }
@@ -283,7 +290,7 @@ impl Inner {
     async fn give_back(&self, batch: &mut Vec<(UserId, ConnectionId)>) -> Vec<UserId> {
         let calls = batch.drain(..).map(|(user, connection)| async move {
             let mut call = RELEASE.key(keyspace::sockets(user));
-            call.arg(self.member(connection)).arg(micros(self.limits.grace));
+            call.arg(self.member(connection)).arg(micros(self.limits.load().grace));
             let last: Result<u8, _> = within(call.invoke_async(&mut self.connection.clone())).await;
             last.inspect_err(|_| self.count_failure()).is_ok_and(|last| last == 1).then_some(user)
         });

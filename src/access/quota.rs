@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use redis::{RedisError, Script};
 
+use crate::config::Live;
 use crate::domain::{Micros, UserId};
 use crate::realtime::Connection;
 use crate::telemetry::Metrics;
@@ -63,7 +64,7 @@ pub struct Quota {
     connection: Connection,
     verb: &'static str,
     key: fn(UserId) -> String,
-    windows: Arc<[Window]>,
+    windows: Live<Arc<[Window]>>,
     metrics: Arc<Metrics>,
 }
 
@@ -78,8 +79,12 @@ impl Quota {
         windows: &[Window],
         metrics: Arc<Metrics>,
     ) -> Self {
-        let windows = windows.iter().copied().filter(|window| window.places > 0 && !window.length.is_zero()).collect();
-        Self { connection, verb, key, windows, metrics }
+        Self { connection, verb, key, windows: Live::new(on(windows)), metrics }
+    }
+
+    /// Lets other windows hold from now on.
+    pub fn set(&self, windows: &[Window]) {
+        self.windows.set(on(windows));
     }
 
     /// Takes a place in all windows, or in none.
@@ -87,7 +92,8 @@ impl Quota {
     /// # Errors
     /// When a window is full, or Redis does not answer within two seconds, or fails.
     pub async fn take(&self, user: UserId) -> Result<Ticket, QuotaError> {
-        self.take_from(self.verb, (self.key)(user), &self.windows).await
+        let windows = Arc::clone(&self.windows.load());
+        self.take_from(self.verb, (self.key)(user), &windows).await
     }
 
     /// Takes a place in windows of another verb, under a key of its own: slow mode, which depends on the room.
@@ -130,6 +136,11 @@ impl Quota {
             self.metrics.redis_failures_total.with_label_values(&["quota"]).inc();
         }
     }
+}
+
+/// The windows that are on.
+fn on(windows: &[Window]) -> Arc<[Window]> {
+    windows.iter().copied().filter(|window| window.places > 0 && !window.length.is_zero()).collect()
 }
 
 /// A member that no other instance makes.

@@ -55,7 +55,7 @@ impl Admin {
                 let page = members.page(first, limit.min(PAGE.0), there);
                 json!({ "sockets": self.sockets(&page) })
             }
-            Ok(Asked::Reload) => self.reload().await,
+            Ok(Asked::Reload) => self.config.reload().await,
             // A newer instance may know more questions.
             Err(_) => json!({ "error": "unknown question" }),
         }

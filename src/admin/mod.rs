@@ -13,32 +13,45 @@ mod token;
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::bus::Roster;
-use crate::config::AdminToken;
 use crate::domain::{InstanceName, Micros};
 use crate::http::{AdminAnswer, AdminRequest};
 use crate::lifecycle::Lifecycle;
-use crate::session::{Question, Sessions};
+use crate::session::{Errand, Question, Sessions};
 use crate::telemetry::{Health, Metrics};
 use answer::Problem;
 use route::{Query, Route};
-use token::Tokens;
+pub use token::Tokens;
 
 /// Requests that may wait to be looked at.
 pub const REQUESTS: usize = 16;
-/// Questions of other instances that may wait.
-pub const QUESTIONS: usize = 64;
+/// Questions of other instances and orders to reload that may wait.
+pub const ERRANDS: usize = 64;
 
 /// The API's description.
 const OPENAPI: &str = include_str!("openapi.json");
 
+/// Reads the configuration again, and knows what is in force.
+pub trait Reload: Send + Sync + 'static {
+    /// Reads all of it again, and says what came of it.
+    fn reload(&self) -> BoxFuture<'_, Value>;
+
+    /// What is in force, secrets masked.
+    fn in_force(&self) -> Value;
+
+    /// How often that has changed, counted from 1.
+    fn version(&self) -> i64;
+}
+
 /// What the API works with.
 pub struct Admin {
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
+    config: Arc<dyn Reload>,
     instance: InstanceName,
     started: Micros,
     sessions: Arc<Sessions>,
@@ -53,8 +66,10 @@ pub struct Admin {
 impl Admin {
     /// The API of one instance. Without tokens it answers nobody but other instances.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a gateway that operators look at")]
     pub fn new(
-        tokens: &[AdminToken],
+        tokens: Arc<Tokens>,
+        config: Arc<impl Reload>,
         instance: InstanceName,
         sessions: Arc<Sessions>,
         roster: Roster,
@@ -62,16 +77,15 @@ impl Admin {
         metrics: Arc<Metrics>,
         lifecycle: Lifecycle,
     ) -> Self {
-        let tokens = Tokens::new(tokens);
         let last = Mutex::new(json!({}));
-        Self { tokens, instance, started: Micros::now(), sessions, roster, health, metrics, lifecycle, last }
+        Self { tokens, config, instance, started: Micros::now(), sessions, roster, health, metrics, lifecycle, last }
     }
 
     /// Answers operators and other instances, and tells how this one is, until the process stops.
     pub async fn run(
         self: Arc<Self>,
         mut requests: mpsc::Receiver<AdminRequest>,
-        mut questions: mpsc::Receiver<Question>,
+        mut errands: mpsc::Receiver<Errand>,
         lifecycle: Lifecycle,
     ) {
         let beating = Arc::clone(&self);
@@ -82,9 +96,14 @@ impl Admin {
                         let admin = Arc::clone(&self);
                         lifecycle.spawn(async move { admin.serve(request).await });
                     }
-                    Some(question) = questions.recv() => {
+                    Some(errand) = errands.recv() => {
                         let admin = Arc::clone(&self);
-                        lifecycle.spawn(async move { admin.reply(question).await });
+                        lifecycle.spawn(async move {
+                            match errand {
+                                Errand::Answer(question) => admin.reply(question).await,
+                                Errand::Reload => _ = admin.config.reload().await,
+                            }
+                        });
                     }
                     () = lifecycle.aborted() => return,
                 }
@@ -168,18 +187,16 @@ impl Admin {
                 none()?;
                 Ok(self.instances().await)
             }
+            Route::Config => {
+                none()?;
+                Ok(self.config.in_force())
+            }
             Route::Sockets => self.list_sockets(&Query::read(query, &["instance", "after", "limit"])?).await,
             Route::Rooms => self.busiest(limited()?).await,
             Route::User(user) => Ok(self.user(user, limited()?).await),
             Route::Room(room) => Ok(self.room(room, limited()?).await),
             _ => Err(Problem::not_found()),
         }
-    }
-
-    /// Reads again what can be changed while the process runs, and says how that went.
-    async fn reload(&self) -> Value {
-        let lists = self.sessions.commands.moderator.reload().await;
-        json!({ "lists": if lists { "read again" } else { "wrong: the old ones stay in force" } })
     }
 }
 

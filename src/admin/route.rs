@@ -20,6 +20,7 @@ const LARGEST: u64 = (1 << 53) - 1;
 pub(super) enum Route {
     OpenApi,
     Instances,
+    Config,
     Sockets,
     Rooms,
     User(UserId),
@@ -40,6 +41,7 @@ impl Route {
         Ok(match path.split('/').collect::<Vec<_>>()[..] {
             ["openapi.json"] => Self::OpenApi,
             ["instances"] => Self::Instances,
+            ["config"] => Self::Config,
             ["sockets"] => Self::Sockets,
             ["rooms"] => Self::Rooms,
             ["notices"] => Self::Notices,
@@ -60,6 +62,7 @@ impl Route {
         match self {
             Self::OpenApi => "/admin/openapi.json",
             Self::Instances => "/admin/instances",
+            Self::Config => "/admin/config",
             Self::Sockets => "/admin/sockets",
             Self::Rooms => "/admin/rooms",
             Self::User(_) => "/admin/users/{user}",
@@ -76,7 +79,16 @@ impl Route {
 
     /// Whether it changes something; such a path takes POST, all others GET.
     pub(super) fn acts(self) -> bool {
-        !matches!(self, Self::OpenApi | Self::Instances | Self::Sockets | Self::Rooms | Self::User(_) | Self::Room(_))
+        !matches!(
+            self,
+            Self::OpenApi
+                | Self::Instances
+                | Self::Config
+                | Self::Sockets
+                | Self::Rooms
+                | Self::User(_)
+                | Self::Room(_)
+        )
     }
 
     /// The methods that the path takes.
@@ -154,6 +166,7 @@ mod tests {
     const PATHS: &[&str] = &[
         "openapi.json",
         "instances",
+        "config",
         "sockets",
         "rooms",
         "users/7",

@@ -53,6 +53,7 @@ impl Admin {
         let metrics = &self.metrics;
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "config_version": self.config.version(),
             "started_at": self.started.to_string(),
             "said_at": Micros::now().to_string(),
             "ready": faults.is_empty() && !self.lifecycle.is_stopping(),

@@ -12,7 +12,7 @@ use crate::config::AdminToken;
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// The tokens that are good. They can be replaced while the process runs.
-pub(super) struct Tokens {
+pub struct Tokens {
     /// Made at random, so that the time of a comparison tells nothing of a token.
     key: hmac::Key,
     known: ArcSwap<Vec<(String, hmac::Tag)>>,
@@ -20,7 +20,9 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    pub(super) fn new(tokens: &[AdminToken]) -> Self {
+    /// Lets these in.
+    #[must_use]
+    pub fn new(tokens: &[AdminToken]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
         let made = Self { key, known: ArcSwap::default(), refused: Mutex::default() };
         made.replace(tokens);
@@ -28,7 +30,7 @@ impl Tokens {
     }
 
     /// Lets these in from now on, and no other.
-    pub(super) fn replace(&self, tokens: &[AdminToken]) {
+    pub fn replace(&self, tokens: &[AdminToken]) {
         let tag = |token: &AdminToken| (token.name.clone(), hmac::sign(&self.key, token.token.expose().as_bytes()));
         self.known.store(tokens.iter().map(tag).collect::<Vec<_>>().into());
     }

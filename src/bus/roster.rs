@@ -22,7 +22,7 @@ pub const EVERY: Duration = Duration::from_secs(2);
 /// An instance that was silent for longer is not asked and not waited for.
 const SILENT: Duration = Duration::from_secs(8);
 /// How long all answers to a question may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the answers are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -124,7 +124,7 @@ impl Roster {
         BusError::within("giving an order", order.query_async(&mut self.connection.clone())).await
     }
 
-    /// Asks all living instances, or one, and gathers what they answer within a second. Returns the names of those that did not
+    /// Asks all living instances, or one, and gathers what they answer within three seconds. Returns the names of those that did not
     /// answer, too.
     ///
     /// # Errors

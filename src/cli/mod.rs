@@ -14,16 +14,16 @@ use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Invalid, Warning, environment};
+use crate::config::{Config, Invalid, Warning, sources};
 
 const ABOUT: &str = "Realtime chat gateway beside a Django application";
 
 const LONG_ABOUT: &str = "\
 Realtime chat gateway beside a Django application: rooms, direct messages and presence over WebSockets.
 
-It is configured by environment variables only. Two must be set: DATABASE_URL (Django's Postgres) and SECRET_KEY
+It is configured by environment variables. Two must be set: DATABASE_URL (Django's Postgres) and SECRET_KEY
 (Django's). `config --reference` lists all of them, with defaults and meanings. Each may also be given as
-NAME_FILE=/path, a file that holds the value.";
+NAME_FILE=/path, a file that holds the value; GATEWAY_CONFIG_FILE names a file that holds many.";
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -120,7 +120,7 @@ pub async fn run(cli: Cli) -> Exit {
 
 /// Reads the configuration from the environment. What is wrong with it is said on standard error.
 fn configuration() -> Result<(Config, Vec<Warning>), Exit> {
-    Config::from(&environment()).map_err(|wrong| said(&wrong))
+    sources().and_then(|strings| Config::from(&strings)).map_err(|wrong| said(&wrong))
 }
 
 /// Says what is wrong with a configuration.

@@ -15,6 +15,7 @@ const TOKENS: Variable = Variable::new(
      characters or more; the name stands in the audit log. Empty turns the API off",
 )
 .secret()
+.live()
 .example("oncall:a-token-that-nobody-can-guess");
 
 pub(super) const VARIABLES: &[Variable] = &[TOKENS];

@@ -9,7 +9,8 @@ use super::parse::{self, seconds};
 use super::secret::Secret;
 use super::variable::{Reader, Variable};
 
-const SECRET_KEY: Variable = Variable::required("SECRET_KEY", "the-same-as-Django's", "Django's, for JWTs").secret();
+const SECRET_KEY: Variable =
+    Variable::required("SECRET_KEY", "the-same-as-Django's", "Django's, for JWTs").secret().live();
 const JWT_COOKIE: Variable =
     Variable::new("GATEWAY_JWT_COOKIE", "access_token", "the HTTP-only cookie that carries the JWT");
 const ORIGINS: Variable = Variable::new(
@@ -17,13 +18,15 @@ const ORIGINS: Variable = Variable::new(
     "",
     "comma separated, as Django's; a browser from elsewhere is refused, and while it is empty every browser is",
 )
-.example("https://app.example,http://localhost:3000");
+.example("https://app.example,http://localhost:3000")
+.live();
 const PROXIES: Variable = Variable::new(
     "GATEWAY_TRUSTED_PROXIES",
     "",
     "comma separated addresses and networks whose `X-Forwarded-For` is believed",
 )
-.example("10.0.0.0/8,fd00::/8");
+.example("10.0.0.0/8,fd00::/8")
+.live();
 
 const RESUME: Variable = Variable::new(
     "GATEWAY_RESUME_SECONDS",

@@ -5,36 +5,42 @@ use super::system;
 use super::variable::{Reader, Variable};
 
 const MESSAGES_PER_MINUTE: Variable =
-    Variable::new("GATEWAY_LIMIT_MESSAGES_PER_MINUTE", "10", "sends a user in any 60 seconds, across instances");
+    Variable::new("GATEWAY_LIMIT_MESSAGES_PER_MINUTE", "10", "sends a user in any 60 seconds, across instances").live();
 const MESSAGES_PER_HOUR: Variable =
-    Variable::new("GATEWAY_LIMIT_MESSAGES_PER_HOUR", "100", "sends a user in any hour, across instances");
+    Variable::new("GATEWAY_LIMIT_MESSAGES_PER_HOUR", "100", "sends a user in any hour, across instances").live();
 const REACTIONS_PER_MINUTE: Variable = Variable::new(
     "GATEWAY_LIMIT_REACTIONS_PER_MINUTE",
     "30",
     "reactions added or removed a user in any 60 seconds, across instances",
-);
+)
+.live();
 const REPORTS_PER_HOUR: Variable =
-    Variable::new("GATEWAY_LIMIT_REPORTS_PER_HOUR", "10", "reports of messages a user in any hour, across instances");
+    Variable::new("GATEWAY_LIMIT_REPORTS_PER_HOUR", "10", "reports of messages a user in any hour, across instances")
+        .live();
 const CHANGES_PER_MINUTE: Variable = Variable::new(
     "GATEWAY_LIMIT_CHANGES_PER_MINUTE",
     "30",
     "messages edited, deleted or pinned and threads locked or archived a user in any 60 seconds, across instances",
-);
+)
+.live();
 const HISTORY_PER_MINUTE: Variable = Variable::new(
     "GATEWAY_LIMIT_HISTORY_PER_MINUTE",
     "120",
     "pages of messages read a connection (history, opened threads, `resume`), a quarter of them at once, in memory",
-);
+)
+.live();
 const FRAMES_PER_SECOND: Variable =
-    Variable::new("GATEWAY_LIMIT_FRAMES_PER_SECOND", "20", "frames of any kind a connection, in memory");
+    Variable::new("GATEWAY_LIMIT_FRAMES_PER_SECOND", "20", "frames of any kind a connection, in memory").live();
 const FRAMES_BURST: Variable =
-    Variable::new("GATEWAY_LIMIT_FRAMES_BURST", "40", "frames a connection may send at once");
+    Variable::new("GATEWAY_LIMIT_FRAMES_BURST", "40", "frames a connection may send at once").live();
 const CONNECTIONS_PER_USER: Variable =
-    Variable::new("GATEWAY_LIMIT_CONNECTIONS_PER_USER", "5", "open sockets a user, across instances");
+    Variable::new("GATEWAY_LIMIT_CONNECTIONS_PER_USER", "5", "open sockets a user, across instances").live();
 const CONNECTS_PER_MINUTE: Variable =
-    Variable::new("GATEWAY_LIMIT_CONNECTS_PER_MINUTE", "10", "new sockets a user in any 60 seconds, across instances");
+    Variable::new("GATEWAY_LIMIT_CONNECTS_PER_MINUTE", "10", "new sockets a user in any 60 seconds, across instances")
+        .live();
 const CONNECTIONS_PER_ADDRESS: Variable =
-    Variable::new("GATEWAY_LIMIT_CONNECTIONS_PER_ADDRESS", "1000", "open sockets a client address, on this instance");
+    Variable::new("GATEWAY_LIMIT_CONNECTIONS_PER_ADDRESS", "1000", "open sockets a client address, on this instance")
+        .live();
 const CONNECTIONS: Variable = Variable::found(
     "GATEWAY_LIMIT_CONNECTIONS",
     "what `ulimit -n` leaves",
@@ -42,7 +48,7 @@ const CONNECTIONS: Variable = Variable::found(
     "open sockets in all, on this instance",
 );
 const HANDSHAKE_RATE: Variable =
-    Variable::new("GATEWAY_HANDSHAKE_RATE", "1000", "new sockets a second, beyond it 503 with `Retry-After`");
+    Variable::new("GATEWAY_HANDSHAKE_RATE", "1000", "new sockets a second, beyond it 503 with `Retry-After`").live();
 const MAX_MESSAGE_BYTES: Variable =
     Variable::new("GATEWAY_MAX_MESSAGE_BYTES", "32768", "one client message, fragments added up");
 const OUTBOX_BYTES: Variable = Variable::new("GATEWAY_OUTBOX_BYTES", "262144", "queued for one client");

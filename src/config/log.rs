@@ -4,7 +4,8 @@ use super::variable::{Reader, Variable};
 
 const FILTER: Variable =
     Variable::new("GATEWAY_LOG", "info", "level filter: `error`, `warn`, `info`, `debug`, `trace`, also by module")
-        .example("info,community_gateway::bus=debug");
+        .example("info,community_gateway::bus=debug")
+        .live();
 const FORMAT: Variable = Variable::new("GATEWAY_LOG_FORMAT", "json", "`json` for machines or `text` for people");
 
 pub(super) const VARIABLES: &[Variable] = &[FILTER, FORMAT];

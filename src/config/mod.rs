@@ -11,6 +11,7 @@ mod deployment;
 mod handover;
 mod limits;
 mod listen;
+mod live;
 mod log;
 mod moderation;
 mod network;
@@ -19,6 +20,7 @@ mod problem;
 mod redis;
 mod reference;
 mod secret;
+mod source;
 mod strings;
 mod system;
 mod timing;
@@ -35,6 +37,7 @@ pub use deployment::Deployment;
 pub use handover::Handover;
 pub use limits::Limits;
 pub use listen::Listen;
+pub use live::Live;
 pub use log::{Log, LogFormat};
 pub use moderation::{ModerateDms, Moderation, OnFailure, Rule, RuleAction, Rules};
 pub use network::Network;
@@ -42,6 +45,7 @@ pub use problem::{ConfigError, Invalid, Warning};
 pub use redis::{Cache, Redis};
 pub use reference::{Entry, reference, reference_table};
 pub use secret::Secret;
+pub use source::sources;
 pub use strings::{Strings, environment};
 pub use system::open_files_limit;
 pub use timing::{Heartbeat, Presence};
@@ -109,6 +113,7 @@ impl Config {
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         // Everything is read before the first `?`, so that all errors are found.
+        let file = source::read(reader);
         let (listen, instance) = (Listen::read(reader), listen::instance(reader));
         let admin = admin::read(reader);
         let database = Database::read(reader);
@@ -121,6 +126,7 @@ impl Config {
         let moderation = Moderation::read(reader);
         let (heartbeat, presence, drain) = (Heartbeat::read(reader), Presence::read(reader), timing::drain(reader));
         let log = Log::read(reader);
+        file?;
         Some(Self {
             listen: listen?,
             instance: instance?,
@@ -193,6 +199,7 @@ fn alone<T>(strings: &dyn Strings, read: impl FnOnce(&mut Reader<'_>) -> Option<
 /// Every declaration, in the order of the reference.
 fn declarations() -> impl Iterator<Item = &'static Variable> {
     [
+        source::VARIABLES,
         listen::VARIABLES,
         admin::VARIABLES,
         database::VARIABLES,
@@ -215,7 +222,7 @@ fn warn_of_unknown(strings: &dyn Strings, reader: &mut Reader<'_>) {
     for name in strings.names() {
         let plain = name.strip_suffix("_FILE").unwrap_or(&name);
         if name.starts_with(OURS)
-            && !ours().any(|known| known == plain)
+            && !ours().any(|known| known == plain || known == name)
             && let Some(nearest) = problem::nearest(plain, ours())
         {
             reader.odd(&name, format!("is not a variable of the gateway; the nearest is {nearest}"));

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::problem::{ConfigError, Invalid, Warning};
-use super::secret::masked_url;
+use super::secret::{Secret, masked_url};
 use super::strings::Strings;
 
 /// What holds when a variable is not set.
@@ -37,6 +37,8 @@ pub(super) struct Variable {
     pub example: &'static str,
     pub meaning: &'static str,
     pub show: Show,
+    /// It can be changed while the process runs.
+    pub live: bool,
     /// An empty text is a value; otherwise it is the same as not being set.
     pub empty_counts: bool,
 }
@@ -51,6 +53,7 @@ impl Variable {
             example: default,
             meaning,
             show: Show::Value,
+            live: false,
             empty_counts: false,
         }
     }
@@ -86,6 +89,10 @@ impl Variable {
         Self { show: Show::Nothing, ..self }
     }
 
+    pub const fn live(self) -> Self {
+        Self { live: true, ..self }
+    }
+
     pub const fn empty_counts(self) -> Self {
         Self { empty_counts: true, ..self }
     }
@@ -108,6 +115,29 @@ pub struct Setting {
     pub value: String,
     /// The variable that set it, or `default`.
     pub origin: String,
+    live: bool,
+    /// The value itself, to be compared.
+    text: Secret,
+}
+
+impl Setting {
+    fn new(variable: &Variable, text: &str, origin: String) -> Self {
+        let (value, text) = (variable.shown(text), Secret::new(text));
+        Self { name: variable.name, value, origin, live: variable.live, text }
+    }
+
+    /// Whether it can be changed while the process runs.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Whether another reading of the same variable gave another value. What was not set is the same, whatever was found.
+    #[must_use]
+    pub fn differs_from(&self, other: &Self) -> bool {
+        let both_found = [self, other].iter().all(|setting| setting.origin == "default");
+        !both_found && self.text != other.text
+    }
 }
 
 /// Reads variables one after another and collects all that is wrong.
@@ -156,7 +186,7 @@ impl<'a> Reader<'a> {
         match self.look_up(variable)? {
             Some((origin, text)) => self.parse(variable, origin, &text, parse).map(Some),
             None => {
-                self.settings.push(Setting { name: variable.name, value: String::new(), origin: "default".to_owned() });
+                self.settings.push(Setting::new(variable, "", "default".to_owned()));
                 Some(None)
             }
         }
@@ -189,7 +219,7 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         match parse(text) {
             Ok(value) => {
-                self.settings.push(Setting { name: variable.name, value: variable.shown(text), origin });
+                self.settings.push(Setting::new(variable, text, origin));
                 Some(value)
             }
             Err(problem) => {

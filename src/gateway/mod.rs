@@ -6,6 +6,7 @@
 
 mod moderation;
 mod parts;
+mod reload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Tokens};
 use crate::bus::{Bus, Control, Subscriber, Subscription};
 use crate::command::{BusOutlet, Mender};
 use crate::config::Config;
@@ -26,9 +27,10 @@ use crate::lifecycle::{self, Lifecycle};
 use crate::session::{self, Sessions};
 use crate::store::{Store, Writer, WriterSettings};
 use crate::telemetry::{Health, Metrics};
+use moderation::moderator;
 pub use moderation::policy as moderation_policy;
-use moderation::{moderator, reload_on_hangup};
 use parts::{Parts, channel_layer, connect, handover, public_settings, sessions, shards, welcome};
+use reload::Reloader;
 
 /// How long the last tasks may take after the drain.
 const LAST_TASKS: Duration = Duration::from_secs(5);
@@ -90,6 +92,7 @@ pub struct Gateway {
     orders: mpsc::Receiver<Control>,
     hangups: Signal,
     admin: Arc<Admin>,
+    reloader: Arc<Reloader>,
     requests: mpsc::Receiver<AdminRequest>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -150,8 +153,13 @@ impl Gateway {
         let ops = Ops::bind(config.listen.ops, Arc::clone(&metrics), Arc::clone(&health))
             .and_then(|ops| ops.with_desk(desk).run(lifecycle.clone()))
             .map_err(BuildError::internal("the ops listener cannot be bound"))?;
+        let tokens = Arc::new(Tokens::new(&config.admin));
+        let reloader =
+            Reloader::new(&config, Arc::clone(&sessions), public.control(), Arc::clone(&tokens), Arc::clone(&metrics));
+        let reloader = Arc::new(reloader);
         let admin = Arc::new(Admin::new(
-            &config.admin,
+            tokens,
+            Arc::clone(&reloader),
             config.instance.clone(),
             Arc::clone(&sessions),
             bus.roster(),
@@ -173,6 +181,7 @@ impl Gateway {
             orders: control,
             hangups,
             admin,
+            reloader,
             requests,
             health,
             metrics,
@@ -191,14 +200,11 @@ impl Gateway {
         let heartbeat = Arc::clone(&sessions.heartbeat);
         let beating = lifecycle.clone();
         lifecycle.spawn_service("heartbeat", async move { heartbeat.run(beating.aborted()).await });
-        let (asked, questions) = mpsc::channel(admin::QUESTIONS);
-        let obeying = session::obey(Arc::clone(sessions), self.orders, asked, lifecycle.clone());
+        let (sent, errands) = mpsc::channel(admin::ERRANDS);
+        let obeying = session::obey(Arc::clone(sessions), self.orders, sent, lifecycle.clone());
         lifecycle.spawn_service("control", obeying);
-        lifecycle.spawn_service("admin", self.admin.run(self.requests, questions, lifecycle.clone()));
-        lifecycle.spawn_service(
-            "reload",
-            reload_on_hangup(Arc::clone(&sessions.commands.moderator), self.hangups, lifecycle.clone()),
-        );
+        lifecycle.spawn_service("admin", self.admin.run(self.requests, errands, lifecycle.clone()));
+        lifecycle.spawn_service("reload", self.reloader.on_hangup(self.hangups, lifecycle.clone()));
         lifecycle.spawn_vital("warden", session::watch(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_vital("tickets", session::renew(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_service("pulse", session::beat(Arc::clone(sessions), lifecycle.clone()));

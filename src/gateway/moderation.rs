@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::signal::unix::Signal;
-
 use super::BuildError;
 use crate::config::{self, RuleAction};
 use crate::lifecycle::Lifecycle;
@@ -45,16 +43,6 @@ pub(super) async fn moderator(
         }
     };
     Ok(Moderator::new(lists, classifier, policy, Arc::clone(metrics)))
-}
-
-/// Reads the lists again at every `SIGHUP`, until the process stops.
-pub(super) async fn reload_on_hangup(moderator: Arc<Moderator>, mut hangups: Signal, lifecycle: Lifecycle) {
-    loop {
-        tokio::select! {
-            () = lifecycle.aborted() => return,
-            _ = hangups.recv() => moderator.reload().await,
-        };
-    }
 }
 
 /// What the configuration says, in moderation's words.

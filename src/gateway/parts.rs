@@ -13,7 +13,7 @@ use crate::access::returns::Returns;
 use crate::access::{Access, AttachmentRules, Grants, Hits, Nonces};
 use crate::bus::{Bus, ChannelLayer, Door, Envelope, Kind, channels};
 use crate::command::{BusOutlet, Commands, Directory, Entrance};
-use crate::config::{Config, LayerKind};
+use crate::config::{Config, LayerKind, Limits, Live};
 use crate::domain::{Topic, Venue};
 use crate::handover::{self, Handover};
 use crate::http::{Arrival, PublicSettings, SocketPath};
@@ -147,24 +147,16 @@ pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Met
         },
         Arc::clone(metrics),
     );
-    let minute = Duration::from_secs(60);
-    let reactions = [Window { length: minute, places: limits.reactions_per_minute }];
-    let reactions =
-        Quota::new(bus.connection(), "reactions", keyspace::reaction_window, &reactions, Arc::clone(metrics));
-    let reports = [Window { length: Duration::from_secs(3_600), places: limits.reports_per_hour }];
-    let reports = Quota::new(bus.connection(), "reports", keyspace::report_window, &reports, Arc::clone(metrics));
-    let changes = [Window { length: minute, places: limits.changes_per_minute }];
-    let changes = Quota::new(bus.connection(), "changes", keyspace::change_window, &changes, Arc::clone(metrics));
-    let sends = [
-        Window { length: minute, places: limits.messages_per_minute },
-        Window { length: Duration::from_secs(3_600), places: limits.messages_per_hour },
-    ];
-    let sends = Quota::new(bus.connection(), "messages", keyspace::send_window, &sends, Arc::clone(metrics));
+    let quota = |verb, key, windows: &[Window]| Quota::new(bus.connection(), verb, key, windows, Arc::clone(metrics));
+    let reactions = quota("reactions", keyspace::reaction_window, &reactions(limits));
+    let reports = quota("reports", keyspace::report_window, &reports(limits));
+    let changes = quota("changes", keyspace::change_window, &changes(limits));
+    let sends = quota("messages", keyspace::send_window, &sends(limits));
     let nonces = Nonces::new(bus.connection(), Arc::clone(metrics));
     Sessions {
         login: Login::new(cache.clone(), Verifier::new(config.auth.secret_key.expose())),
         tickets: Tickets {
-            sealer: Sealer::new(config.auth.secret_key.expose()),
+            sealer: Live::new(Sealer::new(config.auth.secret_key.expose())),
             returns: Returns::new(bus.connection(), config.auth.resume, Arc::clone(metrics)),
             life: config.auth.resume,
             returned: parking_lot::Mutex::default(),
@@ -201,11 +193,39 @@ pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Met
         sockets,
         guesses: Guesses::default(),
         hits: Hits::default(),
-        frames: Rate::new(limits.frames_per_second, limits.frames_burst),
-        pages: Rate::per_minute(limits.history_per_minute),
+        frames: Live::new(frames(limits)),
+        pages: Live::new(pages(limits)),
         open: tokio_util::task::TaskTracker::new(),
         metrics: Arc::clone(metrics),
     }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+pub(super) fn sends(limits: &Limits) -> [Window; 2] {
+    let (minute, hour) = (limits.messages_per_minute, limits.messages_per_hour);
+    [Window { length: MINUTE, places: minute }, Window { length: HOUR, places: hour }]
+}
+
+pub(super) fn reactions(limits: &Limits) -> [Window; 1] {
+    [Window { length: MINUTE, places: limits.reactions_per_minute }]
+}
+
+pub(super) fn changes(limits: &Limits) -> [Window; 1] {
+    [Window { length: MINUTE, places: limits.changes_per_minute }]
+}
+
+pub(super) fn reports(limits: &Limits) -> [Window; 1] {
+    [Window { length: HOUR, places: limits.reports_per_hour }]
+}
+
+pub(super) fn frames(limits: &Limits) -> Rate {
+    Rate::new(limits.frames_per_second, limits.frames_burst)
+}
+
+pub(super) fn pages(limits: &Limits) -> Rate {
+    Rate::per_minute(limits.history_per_minute)
 }
 
 pub(super) fn public_settings(config: &Config) -> PublicSettings {

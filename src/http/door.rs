@@ -15,7 +15,8 @@ use super::path::SocketPath;
 use super::public::PublicSettings;
 use super::{credentials, forwarded, upgrade};
 use crate::access::address::{Addresses, FromAddress, HandshakeRate};
-use crate::identity::Credentials;
+use crate::config::{Live, Network};
+use crate::identity::{Credentials, Sealer};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
 
@@ -65,9 +66,42 @@ pub(super) struct Admitted {
     pub connection: OnUpgrade,
 }
 
+/// Whose word counts.
+struct Trust {
+    origins: Vec<String>,
+    proxies: Vec<Network>,
+    tickets: Arc<Sealer>,
+}
+
+impl Trust {
+    fn of(settings: &PublicSettings) -> Self {
+        Self {
+            origins: settings.allowed_origins.clone(),
+            proxies: settings.trusted_proxies.clone(),
+            tickets: Arc::clone(&settings.tickets),
+        }
+    }
+}
+
+/// Changes what holds at the door while people come in.
+#[derive(Clone)]
+pub struct DoorControl(pub(super) Arc<Door>);
+
+impl DoorControl {
+    /// Lets these hold from now on: origins, proxies, the ticket's key, sockets an address, handshakes a second. The rest needs
+    /// a new door.
+    pub fn set(&self, settings: &PublicSettings) {
+        self.0.trust.set(Trust::of(settings));
+        self.0.addresses.set(settings.connections_per_address);
+        self.0.rate.set(settings.handshake_rate);
+    }
+}
+
 /// The checks and their limits.
 pub(super) struct Door {
     settings: PublicSettings,
+    /// What of the settings can change: only these are looked at.
+    trust: Live<Trust>,
     pub sockets: Arc<Semaphore>,
     addresses: Addresses,
     /// Connections that have not been answered yet, by the peer they come from.
@@ -83,6 +117,7 @@ impl Door {
             addresses: Addresses::new(settings.connections_per_address, Arc::clone(&metrics)),
             unanswered: Addresses::new(0, Arc::clone(&metrics)),
             rate: HandshakeRate::new(settings.handshake_rate, Arc::clone(&metrics)),
+            trust: Live::new(Trust::of(&settings)),
             settings,
             metrics,
         }
@@ -92,7 +127,7 @@ impl Door {
     /// half of them are taken: who only opens connections must not keep the others out. A trusted proxy is many people.
     pub fn begin(&self, peer: IpAddr, free: usize) -> Option<FromAddress> {
         let places = self.settings.handshakes_in_progress;
-        let is_short = free < places / 2 && !forwarded::is_trusted(peer, &self.settings.trusted_proxies);
+        let is_short = free < places / 2 && !forwarded::is_trusted(peer, &self.trust.load().proxies);
         let most = if is_short { u32::try_from(places / 4).unwrap_or(u32::MAX).max(1) } else { 0 };
         let entered = self.unanswered.enter_up_to(forwarded::counted(peer), most);
         if entered.is_none() {
@@ -140,11 +175,12 @@ impl Door {
     ) -> Result<(Answer, Admitted), Refused> {
         let path = SocketPath::parse(request.uri().path()).ok_or(Refused::NotFound)?;
         upgrade::check(request)?;
-        upgrade::check_origin(request.headers(), &self.settings.allowed_origins)?;
+        let trust = self.trust.load();
+        upgrade::check_origin(request.headers(), &trust.origins)?;
         if lifecycle.is_stopping() {
             return Err(Refused::Draining);
         }
-        let address = forwarded::client_address(peer, request.headers(), &self.settings.trusted_proxies);
+        let address = forwarded::client_address(peer, request.headers(), &trust.proxies);
         let credentials = credentials::read(request.uri().query(), request.headers(), &self.settings.jwt_cookie);
         let guard = self.reserve(address, &credentials, place)?;
         let since = credentials::since(request.uri().query());
@@ -161,7 +197,7 @@ impl Door {
         }
         // Only a ticket that this gateway sealed makes somebody one who returns.
         let ticket = credentials.resume_token.as_deref();
-        let returns = ticket.is_some_and(|ticket| self.settings.tickets.open(ticket).is_ok());
+        let returns = ticket.is_some_and(|ticket| self.trust.load().tickets.open(ticket).is_ok());
         // Not the exact wait: with that, all who were turned away now would be back at the same time.
         self.rate.take(returns, Instant::now()).map_err(|_| Refused::Busy)?;
         let Some(Place::Socket(socket)) = place.take() else { return Err(Refused::SocketsFull) };

@@ -16,7 +16,7 @@ pub mod public;
 mod upgrade;
 
 pub use desk::{AdminAnswer, AdminRequest, Content};
-pub use door::Guard;
+pub use door::{DoorControl, Guard};
 pub use ops::{Ops, OpsThread};
 pub use path::SocketPath;
 pub use public::{Arrival, Public, PublicSettings};

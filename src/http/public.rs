@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::accept;
-use super::door::{Admitted, Door, Exchange, Guard, Place};
+use super::door::{Admitted, Door, DoorControl, Exchange, Guard, Place};
 use super::path::SocketPath;
 use crate::config::Network;
 use crate::identity::{Credentials, Sealer};
@@ -126,6 +126,12 @@ impl Public {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Changes what holds at the door while people come in.
+    #[must_use]
+    pub fn control(&self) -> DoorControl {
+        DoorControl(Arc::clone(&self.handshake.door))
     }
 
     /// Accepts until the shutdown begins; then the address is closed at once, and handshakes in progress get a moment

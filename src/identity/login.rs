@@ -5,6 +5,7 @@ use std::fmt;
 use super::cache::{CacheError, DjangoCache};
 use super::jwt::{Claims, JwtError, Verifier};
 use super::token::{ConnectionToken, TokenError};
+use crate::config::Live;
 use crate::domain::{Micros, UserId};
 
 /// What a client shows of itself. An empty string counts as absent, as it does for Django.
@@ -109,7 +110,7 @@ impl LoginError {
 #[derive(Debug)]
 pub struct Login {
     cache: DjangoCache,
-    verifier: Verifier,
+    verifier: Live<Verifier>,
 }
 
 impl Login {
@@ -124,7 +125,12 @@ impl Login {
     /// Puts the parts together.
     #[must_use]
     pub fn new(cache: DjangoCache, verifier: Verifier) -> Self {
-        Self { cache, verifier }
+        Self { cache, verifier: Live::new(verifier) }
+    }
+
+    /// Checks with another key from now on.
+    pub fn set_verifier(&self, verifier: Verifier) {
+        self.verifier.set(verifier);
     }
 
     /// Django's cache, for what goes beyond login (activity, health).
@@ -163,7 +169,7 @@ impl Login {
     }
 
     async fn identify_jwt(&self, jwt: &str, credential: Credential, now: Micros) -> Result<Identity, LoginError> {
-        let Claims { user, session_version } = self.verifier.verify(jwt, now)?;
+        let Claims { user, session_version } = self.verifier.load().verify(jwt, now)?;
         if let Some(claimed) = session_version
             && let Some(current) = self.cache.session_version(user).await?
             && claimed != current

@@ -23,6 +23,14 @@ const PART: usize = 1_024;
 /// How long more is logged of whom an operator follows.
 const FOLLOWED: Duration = Duration::from_secs(600);
 
+/// What is not for sessions: whoever knows about it does it.
+pub enum Errand {
+    /// Answer an operator's question.
+    Answer(Question),
+    /// Read again what can be changed while the process runs.
+    Reload,
+}
+
 /// A question of an operator to all instances.
 pub struct Question {
     /// Names the answers.
@@ -39,25 +47,30 @@ const DECISIONS: usize = 1_024;
 /// Obeys orders as they come, until the process stops. Decisions wait for locked rows and for other instances, so they
 /// have a queue of their own: a ban does not wait behind them.
 ///
-/// Questions go on to whoever answers them; when that is behind, they are not answered.
+/// Errands go on to whoever does them; when that is behind, they are dropped.
 pub async fn obey(
     sessions: Arc<Sessions>,
     mut orders: mpsc::Receiver<Control>,
-    questions: mpsc::Sender<Question>,
+    errands: mpsc::Sender<Errand>,
     lifecycle: Lifecycle,
 ) {
     let (decisions, decided) = mpsc::channel(DECISIONS);
     let obeying = async {
         while let Some(order) = orders.recv().await {
-            if let Control::Ask { id, instance, question } = order {
-                if questions.try_send(Question { id, instance, question }).is_err() {
-                    sessions.metrics.bus_dropped_total.inc();
-                }
-                continue;
-            }
             let what = format!("{order:?}");
-            follow(&sessions, order, &decisions).await;
-            tracing::info!(order = what, "an order from Django is obeyed");
+            let errand = match order {
+                Control::Ask { id, instance, question } => Errand::Answer(Question { id, instance, question }),
+                Control::Reload => Errand::Reload,
+                order => {
+                    follow(&sessions, order, &decisions).await;
+                    tracing::info!(order = what, "an order from Django is obeyed");
+                    continue;
+                }
+            };
+            if errands.try_send(errand).is_err() {
+                tracing::error!(order = what, "an order is dropped: too many wait");
+                sessions.metrics.bus_dropped_total.inc();
+            }
         }
     };
     tokio::select! {
@@ -136,9 +149,6 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
             warden::check(sessions, present.clone()).await;
             warden::tell_room(sessions, room, &present).await;
         }
-        Control::Reload => {
-            sessions.commands.moderator.reload().await;
-        }
         Control::Notice { room, text } => {
             let frame = Frame::text(&event::notice(&text.0, room));
             let told = |member: &&Member| room.is_none_or(|room| member.room == Some(room));
@@ -158,7 +168,7 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
             let followed = user.map(Followed::User).into_iter().chain(room.map(Followed::Place));
             followed.for_each(|followed| follow::follow(followed, level, FOLLOWED));
         }
-        Control::Ask { .. } => {} // went on before
+        Control::Ask { .. } | Control::Reload => {} // went on before
         Control::Moderation { message, decision } => {
             if decisions.try_send((message, decision)).is_err() {
                 tracing::error!(%message, "too many decisions wait: one was dropped");

@@ -68,7 +68,8 @@ impl Sessions {
                 tally.frames += 1;
                 self.metrics.frames_received_total.inc();
             }
-            let reply = match (bucket.take(&self.frames, Instant::now()), text) {
+            let rate = **self.frames.load();
+            let reply = match (bucket.take(&rate, Instant::now()), text) {
                 (Ok(()), Some(text)) => {
                     outbox.set_busy(true); // a drain waits until the answer is pushed
                     socket.while_writing(follow::scoped(party.detail(), Box::pin(self.answer(party, text)))).await
@@ -147,7 +148,7 @@ impl Sessions {
         command: ClientCommand,
     ) -> Result<Replies, Refusal> {
         if command.reads_page() {
-            actor.pages.take(&self.pages, Instant::now()).map_err(|wait| {
+            actor.pages.take(&self.pages.load(), Instant::now()).map_err(|wait| {
                 self.metrics.limited_total.with_label_values(&["history"]).inc();
                 Refusal::after(Code::RateLimited, wait.after).to(command.name(), None)
             })?;

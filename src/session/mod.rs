@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 pub use census::census;
-pub use control::{Question, obey};
+pub use control::{Errand, Question, obey};
 pub use drain::drain;
 pub use pulse::{beat, compare};
 pub use ticket::{Tickets, renew};
@@ -40,6 +40,7 @@ use crate::access::admission::{Admission, Admitted};
 use crate::access::bucket::{Bucket, Rate};
 use crate::access::{Access, Grant, Hits};
 use crate::command::{Actor, Commands, Entrance, Keyboard};
+use crate::config::Live;
 use crate::domain::{ConnectionId, Micros, UserId, Venue};
 use crate::hub::{Hub, Member, Topics};
 use crate::identity::{Credentials, Identity, Login};
@@ -62,13 +63,13 @@ pub struct Sessions {
     pub hub: Arc<Hub>,
     pub sockets: Arc<Shared>,
     pub heartbeat: Arc<Heartbeat>,
-    pub frames: Rate,
+    pub frames: Live<Rate>,
     /// Who guesses.
     pub guesses: Guesses,
     /// Who has hit which limits, for operators.
     pub hits: Hits,
     /// How fast one connection may read pages of messages.
-    pub pages: Rate,
+    pub pages: Live<Rate>,
     /// The sessions that are open; the end of the process waits for them.
     pub open: TaskTracker,
     pub metrics: Arc<Metrics>,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Sessions, warden};
 use crate::access::returns::{ReturnError, Returns};
+use crate::config::Live;
 use crate::domain::{ConnectionId, UserId};
 use crate::hub::Member;
 use crate::identity::{Credential, Identity, Sealer, Ticket, TicketError};
@@ -22,7 +23,7 @@ const NEWEST: u64 = 0;
 
 /// What giving and taking tickets needs.
 pub struct Tickets {
-    pub sealer: Sealer,
+    pub sealer: Live<Sealer>,
     pub returns: Returns,
     /// How long a ticket is good; zero when there are none.
     pub life: Duration,
@@ -36,7 +37,7 @@ impl Tickets {
         let (Some(generation), false) = (generation, self.life.is_zero()) else { return };
         let (id, expires) = (Uuid::new_v4(), self.returns.expiry());
         let (user, session_version) = (identity.user, identity.session_version);
-        let ticket = self.sealer.seal(&Ticket { id, user, session_version, generation, expires });
+        let ticket = self.sealer.load().seal(&Ticket { id, user, session_version, generation, expires });
         let _ = outbox.push(&Frame::text(&event::session(&ticket, expires)), Class::Latest(NEWEST));
     }
 
@@ -67,7 +68,7 @@ impl Sessions {
         if self.tickets.life.is_zero() {
             return Err("off");
         }
-        let ticket = self.tickets.sealer.open(text).map_err(|error| match error {
+        let ticket = self.tickets.sealer.load().open(text).map_err(|error| match error {
             TicketError::Malformed => "malformed",
             TicketError::Forged => "bad_signature",
         })?;

@@ -216,6 +216,10 @@ metrics! {
     openai_breaker: IntGauge [],
     /// Texts that the second layer of moderation could not judge, by reason.
     openai_unavailable_total: IntCounterVec ["reason"],
+    /// Version of the configuration in force: 1 at the start, one more for each reload that changed something.
+    config_version: IntGauge [],
+    /// Times that the configuration was read again, by outcome: `ok`, or `wrong` and the old one stays.
+    config_reloads_total: IntCounterVec ["outcome"],
     /// Requests to the operations API, by route and HTTP status.
     admin_requests_total: IntCounterVec ["route", "status"],
     /// 1 while the named dependency answers and delivers, else 0.

@@ -67,6 +67,7 @@ mod presence_tabs;
 mod protocol_table;
 mod quota_admission;
 mod quota_windows;
+mod reload;
 mod resume_death;
 mod resume_replay;
 mod resume_tickets;
