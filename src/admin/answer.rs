@@ -45,6 +45,11 @@ pub(super) fn json(status: u16, body: &Value) -> AdminAnswer {
     AdminAnswer { status, content: Content::Json, allow: None, body: body.to_string().into_bytes() }
 }
 
+/// An answer that a browser shows.
+pub(super) fn page(text: &str) -> AdminAnswer {
+    AdminAnswer { status: 200, content: Content::Page, allow: None, body: text.as_bytes().to_vec() }
+}
+
 impl From<Problem> for AdminAnswer {
     fn from(problem: Problem) -> Self {
         json(problem.status, &json!({ "error": { "code": problem.code, "message": problem.message } }))

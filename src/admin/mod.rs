@@ -35,6 +35,8 @@ pub const ERRANDS: usize = 64;
 
 /// The API's description.
 const OPENAPI: &str = include_str!("openapi.json");
+/// The operator's page: it asks for a token itself, and speaks to the API only.
+const PAGE: &str = include_str!("page.html");
 
 /// Reads the configuration again, and knows what is in force.
 pub trait Reload: Send + Sync + 'static {
@@ -123,8 +125,11 @@ impl Admin {
     }
 
     async fn serve(&self, request: AdminRequest) {
+        let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
         let (route, answer) = match Route::find(&request.path) {
             _ if self.tokens.is_off() => ("none", Problem::not_found().into()),
+            // It tells nothing of anybody, so it needs no token.
+            _ if request.path == "/admin/" && is_read => ("/admin/", answer::page(PAGE)),
             Ok(route) => (route.template(), self.answer(route, &request).await),
             Err(problem) => {
                 let who = self.authorise(&request);
