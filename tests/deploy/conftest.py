@@ -102,7 +102,7 @@ class Nginx:
     def share(self, percent) -> str:
         """deploy/nginx/share, as an operator types it."""
         said = []
-        environment = {"NGINX": " ".join(self.command), "PATH": "/usr/bin:/bin"}
+        environment = {"NGINX_COMMAND": " ".join(self.command), "PATH": "/usr/bin:/bin"}
         self.replaced(lambda: said.append(tool(DEPLOY / "nginx" / "share", percent, self.folder / "community", env=environment)))
         return said[0]
 

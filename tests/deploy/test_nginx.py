@@ -114,6 +114,14 @@ def test_quiet_sockets_are_kept_for_as_long_as_at_the_balancer():
     assert "proxy_read_timeout 300s;" in text and "proxy_send_timeout 300s;" in text
 
 
+def test_a_gateway_that_was_replaced_is_not_taken_for_dead():
+    # Why: see site.conf; loadtest/swarm/run with BEHIND=nginx SWAP_AFTER=… shows what else happens.
+    for path in ("nginx/site.conf", "compose/site.conf"):
+        text = (DEPLOY / path).read_text()
+        servers = [line for block in re.findall(r"upstream community_\w+ \{([^}]*)\}", text) for line in re.findall(r"server .*", block)]
+        assert len(servers) >= 3 and all(line.endswith(" max_fails=0;") for line in servers), path
+
+
 def test_sockets_go_to_the_gateways_and_everything_else_to_django(nginx, token):
     status, _, body = get(nginx, "/ws/community/presence/")
     assert status == 426 and "upgrade" in body.lower()  # the gateway's own words for a request without an upgrade
@@ -173,9 +181,9 @@ def test_a_share_that_nginx_refuses_changes_nothing(nginx):
     before = (nginx.folder / "community" / "share.conf").read_text()
     for wrong in ("101", "x", ""):
         with pytest.raises(AssertionError):
-            tool(DEPLOY / "nginx" / "share", wrong, nginx.folder / "community", env={"NGINX": "true", "PATH": "/usr/bin:/bin"})
+            tool(DEPLOY / "nginx" / "share", wrong, nginx.folder / "community", env={"NGINX_COMMAND": "true", "PATH": "/usr/bin:/bin"})
     with pytest.raises(AssertionError, match="the old share stays"):
-        tool(DEPLOY / "nginx" / "share", "5", nginx.folder / "community", env={"NGINX": "false", "PATH": "/usr/bin:/bin"})
+        tool(DEPLOY / "nginx" / "share", "5", nginx.folder / "community", env={"NGINX_COMMAND": "false", "PATH": "/usr/bin:/bin"})
     assert (nginx.folder / "community" / "share.conf").read_text() == before
 
 
