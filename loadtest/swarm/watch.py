@@ -19,10 +19,10 @@ page = os.sysconf("SC_PAGE_SIZE")
 
 
 def stat(pid: int) -> tuple[float, int, int]:
-    """CPU seconds, resident KiB, parent."""
+    """CPU seconds (those of children that have ended too), resident KiB, parent."""
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / tick, int(fields[21]) * page // 1024, int(fields[1])
+    return sum(map(int, fields[11:15])) / tick, int(fields[21]) * page // 1024, int(fields[1])
 
 
 def read(path: str) -> str:
