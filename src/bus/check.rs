@@ -1,6 +1,7 @@
 //! What `check` wants to know about the realtime Redis: is it new enough, does it write, does pub/sub deliver, do the
 //! clocks agree.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ pub struct Report {
     pub evicts: Option<String>,
     /// A message that was published came back to a subscriber.
     pub delivers: bool,
+    /// What may wait for one subscriber before the server cuts it off, in bytes; `None` when that is no limit, or the server does
+    /// not say.
+    pub pubsub_buffer: Option<u64>,
     /// Its clock minus ours, in microseconds.
     pub clock_skew: i64,
 }
@@ -63,8 +67,23 @@ pub async fn examine(deployment: &Deployment) -> Result<Report, BusError> {
         writable,
         evicts: policy.filter(|policy| policy != "noeviction"),
         delivers: delivers(&dialer, connection).await?,
+        pubsub_buffer: pubsub_buffer(&mut server).await,
         clock_skew,
     })
+}
+
+/// The hard limit of `client-output-buffer-limit` for subscribers. Managed servers often keep it to themselves.
+async fn pubsub_buffer(server: &mut MultiplexedConnection) -> Option<u64> {
+    let mut ask = redis::cmd("CONFIG");
+    ask.arg("GET").arg("client-output-buffer-limit");
+    let said: HashMap<String, String> = ask.query_async(server).await.ok()?;
+    hard_limit(said.values().next()?)
+}
+
+/// Reads `normal 0 0 0 slave … pubsub 33554432 8388608 60`; 0 is no limit.
+fn hard_limit(said: &str) -> Option<u64> {
+    let (_, limits) = said.split_once("pubsub ")?;
+    limits.split(' ').next()?.parse().ok().filter(|limit| *limit > 0)
 }
 
 async fn write(connection: &mut Connection) -> bool {
@@ -109,12 +128,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_limit_of_subscribers_is_read() {
+        let said = "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60";
+        assert_eq!(hard_limit(said), Some(32 << 20));
+        assert_eq!(hard_limit("normal 0 0 0 pubsub 0 0 0"), None);
+        assert_eq!(hard_limit(""), None);
+    }
+
+    #[test]
     fn versions_are_compared_as_numbers() {
         let report = |version: &str| Report {
             version: version.to_owned(),
             writable: true,
             evicts: None,
             delivers: true,
+            pubsub_buffer: None,
             clock_skew: 0,
         };
         for version in ["6.2.0", "7.0.15", "10.0.0", "6.10.1"] {

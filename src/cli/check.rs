@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use url::Url;
+
 use super::{Exit, configuration, out};
 use crate::bus;
-use crate::config::{Config, Deployment, open_files_limit};
+use crate::config::{Config, Deployment, open_files_limit, somaxconn};
 use crate::gateway;
 use crate::handover;
 use crate::identity;
@@ -15,6 +17,9 @@ use crate::telemetry::Metrics;
 
 /// Clocks that differ by more than this, in microseconds, are worth a word.
 const SKEW: i64 = 1_000_000;
+
+/// What may wait for a subscriber in Redis, at least: its own default, in bytes.
+const PUBSUB_BUFFER: u64 = 32 << 20;
 
 /// Shorter keys do not carry HS256, in bytes.
 const SHORT_KEY: usize = 32;
@@ -63,6 +68,7 @@ pub(super) async fn run() -> Exit {
     let mut findings = vec![fine("configuration: can be read")];
     findings.extend(warnings.iter().map(|warning| hint(format!("configuration: {warning}"))));
     findings.extend(on_paper(&config));
+    findings.extend(backlog(somaxconn()));
     let (postgres, realtime, cache, channels, broker) =
         tokio::join!(postgres(&config), realtime(&config), cache(&config), channels(&config), broker(&config));
     findings.extend(postgres.into_iter().chain(realtime).chain(cache).chain(channels).chain([broker]));
@@ -119,6 +125,13 @@ fn moderation(config: &Config) -> Vec<Finding> {
     findings
 }
 
+/// New connections that the kernel keeps waiting: too few, and a storm of those who return is refused.
+fn backlog(somaxconn: Option<u32>) -> Option<Finding> {
+    somaxconn.filter(|most| *most < 4_096).map(|most| {
+        hint(format!("system: net.core.somaxconn is {most}, so a storm of connections is refused; sysctl -w net.core.somaxconn=4096"))
+    })
+}
+
 fn files(config: &Config, limit: Option<usize>) -> Finding {
     let Some(limit) = limit else { return fine("files: no limit on open files") };
     let needed = config.limits.connections.unwrap_or(0).saturating_add(config.own_files());
@@ -138,7 +151,11 @@ fn files(config: &Config, limit: Option<usize>) -> Finding {
 async fn postgres(config: &Config) -> Vec<Finding> {
     let place = config.database.url.masked_url();
     match examine_postgres(config).await {
-        Ok(found) => postgres_findings(&place, &found),
+        Ok(found) => {
+            let mut findings = postgres_findings(&place, &found);
+            findings.extend(pooler(config, found.port));
+            findings
+        }
         Err(why) => vec![wrong(format!("postgres: {place}: {why}; start it, or correct DATABASE_URL"))],
     }
 }
@@ -174,8 +191,21 @@ fn postgres_findings(place: &str, found: &store::schema::Findings) -> Vec<Findin
     if findings.is_empty() {
         findings.push(fine(format!("postgres: {place}, version {}, has all that is used", found.version)));
     }
+    findings.extend(found.slow.iter().map(|columns| {
+        hint(format!("postgres: no index begins with {columns}; are all of Django's migrations applied?"))
+    }));
     findings.extend(skew("postgres", found.clock_skew));
     findings
+}
+
+/// Another port than the server's own means that something stands in between.
+fn pooler(config: &Config, port: Option<i32>) -> Option<Finding> {
+    let named = Url::parse(config.database.url.expose()).ok()?.port().map_or(5432, i32::from);
+    let own = port.filter(|own| *own != named && !config.database.pgbouncer)?;
+    Some(hint(format!(
+        "postgres: DATABASE_URL says port {named}, the server listens on {own}; if pgbouncer in transaction mode is in between, \
+         set GATEWAY_PGBOUNCER=true"
+    )))
 }
 
 async fn realtime(config: &Config) -> Vec<Finding> {
@@ -205,6 +235,11 @@ fn realtime_findings(place: &str, report: &bus::check::Report) -> Vec<Finding> {
     if let Some(policy) = &report.evicts {
         findings.push(hint(format!(
             "redis: maxmemory-policy is {policy}, which may drop presence and limits; use noeviction"
+        )));
+    }
+    if let Some(limit) = report.pubsub_buffer.filter(|limit| *limit < PUBSUB_BUFFER) {
+        findings.push(hint(format!(
+            "redis: cuts off a subscriber for whom {limit} bytes wait; set client-output-buffer-limit to \"pubsub 32mb 8mb 60\" or more"
         )));
     }
     findings.extend(skew("redis", report.clock_skew));
@@ -293,65 +328,5 @@ fn skew(place: &str, micros: i64) -> Option<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(pairs: &[(&str, &str)]) -> Config {
-        let least =
-            [("DATABASE_URL", "postgres://db/app"), ("SECRET_KEY", "a-key-that-is-long-enough-for-every-purpose")];
-        let all: std::collections::BTreeMap<String, String> =
-            least.iter().chain(pairs).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Config::from(&all).expect("a configuration").0
-    }
-
-    fn redis(version: &str) -> bus::check::Report {
-        let version = version.to_owned();
-        bus::check::Report { version, writable: true, evicts: None, delivers: true, clock_skew: 0 }
-    }
-
-    fn wrongs(findings: &[Finding]) -> usize {
-        findings.iter().filter(|finding| finding.verdict == Verdict::Wrong).count()
-    }
-
-    #[test]
-    fn too_few_files_are_a_hint() {
-        assert_eq!(files(&config(&[("GATEWAY_LIMIT_CONNECTIONS", "50000")]), Some(1024)).verdict, Verdict::Hint);
-        assert_eq!(files(&config(&[("GATEWAY_LIMIT_CONNECTIONS", "500")]), Some(1024)).verdict, Verdict::Fine);
-        assert_eq!(files(&config(&[]), None).verdict, Verdict::Fine);
-    }
-
-    #[test]
-    fn what_stands_in_the_way_is_wrong_and_the_rest_a_hint() {
-        assert_eq!(wrongs(&realtime_findings("redis://a", &redis("7.0.15"))), 0);
-        let bad = bus::check::Report { writable: false, delivers: false, ..redis("6.0.1") };
-        assert_eq!(wrongs(&realtime_findings("redis://a", &bad)), 3);
-        let odd = bus::check::Report { evicts: Some("allkeys-lru".to_owned()), clock_skew: -2_500_000, ..redis("7.0") };
-        let findings = realtime_findings("redis://a", &odd);
-        assert_eq!((wrongs(&findings), findings.len()), (0, 3));
-        assert!(findings[2].text.contains("-2.5 s"), "{findings:?}");
-
-        let old = store::schema::Findings {
-            version: "12.1".to_owned(),
-            major: 12,
-            read_only: true,
-            clock_skew: 0,
-            missing: vec!["relation \"community_room\" does not exist".to_owned()],
-        };
-        assert_eq!(wrongs(&postgres_findings("postgres://a", &old)), 3);
-    }
-
-    #[test]
-    fn a_configuration_is_looked_at_on_paper() {
-        let texts = |pairs: &[(&str, &str)]| {
-            on_paper(&config(pairs)).into_iter().map(|finding| finding.to_string()).collect::<Vec<_>>().join("\n")
-        };
-        let poor = texts(&[("SECRET_KEY", "short"), ("CACHE_URL", "redis://127.0.0.1:6379/3")]);
-        for word in ["origins", "SECRET_KEY", "one database"] {
-            assert!(poor.contains(word), "{word}: {poor}");
-        }
-        assert!(poor.contains("hint  moderation: the second layer is OFF"), "{poor}");
-        let good = texts(&[("CORS_ALLOWED_ORIGINS", "https://app.example"), ("OPENAI_API_KEY", "sk-hunter2")]);
-        assert!(good.contains("the second layer is on") && !good.contains("hunter2"), "{good}");
-        assert!(good.lines().all(|line| line.starts_with("ok") || line.contains("files:")), "{good}");
-    }
-}
+#[path = "check_tests.rs"]
+mod tests;

@@ -47,7 +47,7 @@ pub use reference::{Entry, reference, reference_table};
 pub use secret::Secret;
 pub use source::sources;
 pub use strings::{Strings, environment};
-pub use system::open_files_limit;
+pub use system::{open_files_limit, somaxconn};
 pub use timing::{Heartbeat, Presence};
 pub use variable::Setting;
 

@@ -28,6 +28,19 @@ const WRITES: [(&str, &str); 10] = [
     ("community_moderationqueue_reporters", "INSERT"),
 ];
 
+/// Tables and the columns that an index must begin with, or common reads look at whole tables.
+const INDEXED: [(&str, &str); 9] = [
+    ("community_message", "room_id,created_at"),
+    ("community_message", "thread_id,created_at"),
+    ("community_messagereaction", "message_id"),
+    ("community_roommembership", "user_id"),
+    ("community_roommembership", "room_id"),
+    ("community_directmessagethread_participants", "user_id"),
+    ("community_directmessagethread_participants", "directmessagethread_id"),
+    ("community_userblock", "blocker_id"),
+    ("community_userblock", "blocked_id"),
+];
+
 /// The columns that the gateway gives a new message; the insert in `sql` has the same list, as a test makes sure.
 const GIVEN: &str = "id, room_id, thread_id, author_id, reply_to_id, content, message_type, attachments, embeds, \
                      mentions, reaction_counts, is_edited, edited_at, is_flagged, is_hidden, is_pinned, created_at, \
@@ -44,6 +57,10 @@ pub struct Findings {
     pub read_only: bool,
     /// Its clock minus ours, in microseconds.
     pub clock_skew: i64,
+    /// The port that Postgres itself listens on; `None` over a Unix socket.
+    pub port: Option<i32>,
+    /// Tables and columns without an index, in words.
+    pub slow: Vec<String>,
     /// What is missing or not allowed, in words; empty when all is there.
     pub missing: Vec<String>,
 }
@@ -57,19 +74,20 @@ impl Store {
         let before = Micros::now().0;
         let facts = "SELECT current_setting('server_version'), current_setting('server_version_num')::int / 10000, \
                      pg_is_in_recovery() OR current_setting('transaction_read_only')::bool, \
-                     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+                     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, inet_server_port()";
         let rows = self.read_once(&facts.into(), PgArguments::default()).await?;
         let row = rows.first().ok_or_else(|| StoreError::Unreadable("no row of facts".to_owned()))?;
         let mut columns = Columns::of(row);
         let (version, major, read_only) = (columns.take()?, columns.take()?, columns.take()?);
-        let clock: i64 = columns.take()?;
+        let (clock, port): (i64, Option<i32>) = (columns.take()?, columns.take()?);
         let clock_skew = clock - i64::midpoint(before, Micros::now().0);
         let mut missing = self.refused_statements().await?;
         if missing.is_empty() {
             missing.extend(self.forbidden_writes().await?);
             missing.extend(self.unknown_columns().await?);
         }
-        Ok(Findings { version, major, read_only, clock_skew, missing })
+        let slow = self.missing_indexes().await?;
+        Ok(Findings { version, major, read_only, clock_skew, port, slow, missing })
     }
 
     /// Prepares every statement and collects what Postgres says against it.
@@ -112,6 +130,19 @@ impl Store {
                              AND attname <> ALL ($1::text[]) ORDER BY attnum"
                 .into();
         self.texts(&sql, arguments!(given)?).await
+    }
+
+    /// Columns that no index begins with.
+    async fn missing_indexes(&self) -> Result<Vec<String>, StoreError> {
+        let (tables, columns): (Vec<&str>, Vec<&str>) = INDEXED.into_iter().unzip();
+        let sql: Arc<str> = "SELECT w.name || ' (' || w.columns || ')' FROM unnest($1::text[], $2::text[]) AS w (name, columns) \
+                             WHERE to_regclass(w.name) IS NOT NULL AND NOT EXISTS (SELECT FROM pg_index AS i \
+                             WHERE i.indrelid = to_regclass(w.name) AND i.indisvalid AND i.indpred IS NULL AND starts_with( \
+                             (SELECT string_agg(a.attname, ',' ORDER BY k.place) || ',' \
+                             FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place) \
+                             JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number), w.columns || ','))"
+            .into();
+        self.texts(&sql, arguments!(tables, columns)?).await
     }
 
     async fn texts(&self, sql: &Arc<str>, arguments: PgArguments) -> Result<Vec<String>, StoreError> {

@@ -123,3 +123,19 @@ async fn a_redis_that_evicts_is_a_hint() {
     assert_eq!(ended.code, 0, "{}", ended.out);
     assert!(lines(&ended, "hint")[1].contains("maxmemory-policy is allkeys-lru"), "{}", ended.out);
 }
+
+#[tokio::test]
+async fn missing_indexes_and_small_buffers_are_hints() {
+    let stack = Stack::start().await;
+    let drop = "DO $$ DECLARE found record; BEGIN \
+                FOR found IN SELECT indexname FROM pg_indexes WHERE indexdef LIKE '%community_message %(room_id, created_at%' \
+                LOOP EXECUTE 'DROP INDEX ' || found.indexname; END LOOP; END $$";
+    sqlx::query(drop).execute(stack.db()).await.unwrap();
+    let small = ["CONFIG", "SET", "client-output-buffer-limit", "pubsub 1048576 1048576 60"];
+    let _: () = stack.redis_server().command(&small).await;
+    let ended = check(&stack, &[]).await;
+    assert_eq!(ended.code, 0, "{}", ended.out);
+    let hints = lines(&ended, "hint").join("\n");
+    assert!(hints.contains("no index begins with community_message (room_id,created_at)"), "{hints}");
+    assert!(hints.contains("cuts off a subscriber for whom 1048576 bytes wait"), "{hints}");
+}
