@@ -43,6 +43,9 @@ struct Arguments {
     cache_prefix: String,
     #[arg(long, default_value = "1")]
     cache_version: String,
+    /// How tokens are written there: `django` for servers that are Django themselves.
+    #[arg(long, value_enum, default_value = "json")]
+    tokens: tokens::Format,
     /// The first client is this user, the second the next one.
     #[arg(long, default_value_t = 1_000_001)]
     first_user: u64,
@@ -92,7 +95,8 @@ async fn run(arguments: Arguments) -> Result<bool, String> {
         Some(rooms) => {
             let ends = rooms.split_once('-').and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
             let rooms = ends.ok_or("rooms must be FIRST-END")?;
-            let tokens = tokens::Tokens::connect(&arguments.cache, &arguments.cache_prefix, &arguments.cache_version);
+            let Arguments { cache, cache_prefix, cache_version, tokens: format, .. } = &arguments;
+            let tokens = tokens::Tokens::connect(cache, cache_prefix, cache_version, *format);
             let tokens = tokens.await.map_err(|error| format!("the cache: {error}"))?;
             let pace = scenario.connect_per_second / processes as f64;
             worker::run(

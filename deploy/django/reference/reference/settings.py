@@ -131,6 +131,9 @@ LOGIN_URL = "/login/"
 EMAIL_BACKEND = os.environ.get("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")  # SES in production
 DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL", "community@localhost")
 
+# What the old consumers let one user send in a minute; 0 lets all through, for measurements.
+MESSAGES_PER_MINUTE = int(os.environ.get("GATEWAY_LIMIT_MESSAGES_PER_MINUTE", "10"))
+
 # Attachments: MinIO or S3, uploaded by the browser itself with a request that is signed here.
 S3 = {
     "endpoint_url": os.environ.get("S3_ENDPOINT_URL") or None,
