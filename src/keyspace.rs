@@ -82,7 +82,18 @@ pub fn taken(topic: Topic) -> String {
     format!("community:taken:{topic}")
 }
 
-/// HASH `offset`, `epoch`, `published`, `time`, `bytes`: where a topic's log stands. Ours; lives [`POSITION_SECONDS`] after the
+/// STRING of 17 bytes an offset, after the offset in the position's `base`: what became of each, so that Postgres can tell
+/// of it when the log has it no more. Ours; trimmed by number, lives [`INDEX_SECONDS`] after the last event.
+#[must_use]
+pub fn index(topic: Topic) -> String {
+    let topic = tagged_topic(topic);
+    format!("community:index:{topic}")
+}
+
+/// How long it is remembered what became of a topic's offsets.
+pub const INDEX_SECONDS: u64 = 86_400;
+
+/// HASH `offset`, `epoch`, `published`, `time`, `bytes`, `base`: where a topic's log stands. Ours; lives [`POSITION_SECONDS`] after the
 /// last event, so that an epoch outlives its log.
 #[must_use]
 pub fn position(topic: Topic) -> String {

@@ -24,12 +24,16 @@ use crate::wire::event::{self, Place};
 pub const KEPT: usize = 1_000;
 /// How many bytes of events a log keeps.
 pub const KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// Of how many offsets it is remembered what became of them.
+pub const TRACED: u64 = 5_000;
 
 static RESERVE: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/begin.lua"), include_str!("lua/reserve.lua"))));
 static POSITION: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/begin.lua"), include_str!("lua/position.lua"))));
-static PUBLISH: LazyLock<Script> = LazyLock::new(|| realtime::script(include_str!("lua/publish.lua")));
+static PUBLISH: LazyLock<Script> =
+    LazyLock::new(|| realtime::script(concat!(include_str!("lua/index.lua"), include_str!("lua/publish.lua"))));
+static TRACES: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/traces.lua")));
 
 /// Where a topic stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +57,7 @@ impl Position {
 }
 
 /// What an offset is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
     /// A new message.
     New(MessageId),
@@ -94,6 +98,32 @@ impl FromStr for Note {
     }
 }
 
+/// What became of an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// It is about a message, which Postgres has.
+    Noted(Note),
+    /// Nothing ever came.
+    Void,
+    /// An event that is nowhere but in the log.
+    Untold,
+}
+
+/// How many bytes tell it.
+const TRACE: usize = 17;
+
+impl Trace {
+    fn read(record: &[u8]) -> Self {
+        let id = || record.get(1..).and_then(|id| uuid::Uuid::from_slice(id).ok()).map(MessageId);
+        match record.first() {
+            Some(b'n') => id().map_or(Self::Untold, |id| Self::Noted(Note::New(id))),
+            Some(b'c') => id().map_or(Self::Untold, |id| Self::Noted(Note::Changed(id))),
+            Some(b'v') => Self::Void,
+            _ => Self::Untold,
+        }
+    }
+}
+
 /// The logs of all topics.
 #[derive(Clone)]
 pub struct Log {
@@ -126,7 +156,7 @@ impl Log {
             let mut connection = self.connection.clone();
             async move {
                 let mut call = RESERVE.key(keyspace::position(topic));
-                call.key(keyspace::log(topic)).key(keyspace::taken(topic));
+                call.key(keyspace::log(topic)).key(keyspace::taken(topic)).key(keyspace::index(topic));
                 call.arg(count).arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
                 for note in notes {
                     call.arg(note.to_string());
@@ -149,6 +179,7 @@ impl Log {
         let mut call = script.key(keyspace::position(topic));
         call.key(keyspace::log(topic))
             .key(keyspace::taken(topic))
+            .key(keyspace::index(topic))
             .arg(keyspace::channel(topic))
             .arg(first.epoch.to_string())
             .arg(first.offset)
@@ -157,7 +188,9 @@ impl Log {
             .arg(keyspace::LOG_SECONDS)
             .arg(keyspace::POSITION_SECONDS)
             .arg(Kind::Void as u8)
-            .arg(LUA_TIME);
+            .arg(LUA_TIME)
+            .arg(TRACED)
+            .arg(keyspace::INDEX_SECONDS);
         for event in events {
             call.arg(event.encode());
         }
@@ -203,7 +236,7 @@ impl Log {
     /// When Redis does not answer in time.
     pub async fn position_and_notes(&self, topic: Topic) -> Result<(Position, Vec<Note>), BusError> {
         let mut call = POSITION.key(keyspace::position(topic));
-        call.key(keyspace::log(topic)).key(keyspace::taken(topic));
+        call.key(keyspace::log(topic)).key(keyspace::taken(topic)).key(keyspace::index(topic));
         call.arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
         let mut connection = self.connection.clone();
         let answer = BusError::within("reading a position", call.invoke_async(&mut connection));
@@ -226,6 +259,20 @@ impl Log {
         let notes: Vec<Option<String>> =
             BusError::within("reading what offsets are for", get.query_async(&mut connection)).await?;
         Ok(notes.into_iter().map(|note| note?.parse().ok()).collect())
+    }
+
+    /// What became of each of the offsets from `first` to `last`, which were published; `None` when it is not known of all.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn traces(&self, topic: Topic, first: Place, last: u64) -> Result<Option<Vec<Trace>>, BusError> {
+        let mut call = TRACES.key(keyspace::position(topic));
+        call.key(keyspace::index(topic)).arg(first.epoch.to_string()).arg(first.offset).arg(last);
+        let mut connection = self.connection.clone();
+        let records: Vec<u8> =
+            BusError::within("reading what became of offsets", call.invoke_async(&mut connection)).await?;
+        let traces = records.chunks(TRACE).map(Trace::read).collect::<Vec<_>>();
+        Ok((!traces.is_empty()).then_some(traces))
     }
 
     /// Where the log has the event of a new message, if it still has it.

@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 pub use channels::ChannelLayer;
 pub use control::Control;
 pub use envelope::{Envelope, Foreign, Kind, Malformed, Payload};
-pub use log::{Log, Note, Position};
+pub use log::{Log, Note, Position, Trace};
 pub use roster::{Known, Roster};
 pub use subscriber::{Door, Inbound, Inbox, Subscriber, Subscription};
 pub use tasks::TaskQueue;
@@ -36,7 +36,14 @@ pub trait Mend: Send + Sync + 'static {
     /// Publishes at the offsets from `first` to `last` what was committed for them. With `give_up`, what was not is
     /// declared void, so that all instances agree. May be called again and again, by all at once.
     fn mend(&self, topic: Topic, first: Place, last: u64, give_up: bool) -> BoxFuture<'_, Result<(), BusError>>;
+
+    /// Tells again what was published at the offsets from `first` to `last` and is in the log no more, one envelope for
+    /// each; `None` when that cannot be told whole.
+    fn retell(&self, topic: Topic, first: Place, last: u64) -> Retelling<'_>;
 }
+
+/// What was told again, if it could be.
+pub type Retelling<'a> = BoxFuture<'a, Result<Option<Vec<Envelope>>, BusError>>;
 
 /// A failure to talk to the realtime Redis.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +57,9 @@ pub enum BusError {
     /// No answer within the deadline, while doing what is named.
     #[error("the realtime Redis did not answer in time while {0}")]
     Late(&'static str),
+    /// Postgres did not say what was published before; the text says why.
+    #[error("what was published before cannot be told: {0}")]
+    Past(String),
 }
 
 impl BusError {

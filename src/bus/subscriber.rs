@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -51,12 +51,15 @@ pub struct Subscriber {
     pub(super) listener: Listener,
     probe: watch::Receiver<u64>,
     probe_channel: Arc<str>,
+    door: Door,
 }
 
 /// The way to the hub: the shards' queues. Cloning is cheap.
 #[derive(Clone)]
 pub struct Door {
     shards: Arc<[Shard]>,
+    /// How often something may have been missed: a connection was lost, a channel left, a message dropped.
+    interruptions: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
 
@@ -118,7 +121,7 @@ impl Subscriber {
         let (control, orders) = mpsc::channel(1024);
         let (probe, seen) = watch::channel(0);
         let probe_channel: Arc<str> = keyspace::instance(instance).into();
-        let door = Door { shards: senders.into(), metrics: Arc::clone(&metrics) };
+        let door = Door { shards: senders.into(), interruptions: Arc::default(), metrics: Arc::clone(&metrics) };
         let router = Router {
             door: door.clone(),
             control,
@@ -134,7 +137,7 @@ impl Subscriber {
             listener.subscribe(&[probe_channel.to_string()]).await
         };
         subscribing.await.map_err(BusError::redis("subscribing to control"))?;
-        let subscriber = Self { listener, probe: seen, probe_channel };
+        let subscriber = Self { listener, probe: seen, probe_channel, door: door.clone() };
         Ok(Subscription { subscriber, inboxes, control: orders, door })
     }
 
@@ -154,6 +157,12 @@ impl Subscriber {
     pub async fn unsubscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
         let channels: Vec<_> = topics.iter().map(|topic| keyspace::channel(*topic)).collect();
         self.listener.unsubscribe(&channels).await.map_err(BusError::redis("unsubscribing"))
+    }
+
+    /// How often something may have been missed so far.
+    #[must_use]
+    pub fn interruptions(&self) -> u64 {
+        self.door.interruptions.load(Ordering::Acquire)
     }
 
     /// Sends a number through Redis to ourselves and waits for it: proof that pub/sub delivers, not only that Redis
@@ -178,7 +187,12 @@ impl Door {
         if shard.queue.try_send(inbound).is_err() {
             shard.dropped.store(true, Ordering::Release);
             self.metrics.bus_dropped_total.inc();
+            self.interrupt();
         }
+    }
+
+    fn interrupt(&self) {
+        self.interruptions.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -205,6 +219,7 @@ impl Router {
                 }
             }
             PushKind::Unsubscribe | PushKind::SUnsubscribe => {
+                self.door.interrupt(); // perhaps not by our own wish
                 if let Some(Value::BulkString(channel)) = push.data.first() {
                     self.count(|confirmed| _ = confirmed.remove(channel.as_slice()));
                 }
@@ -212,6 +227,7 @@ impl Router {
             PushKind::Disconnection => {
                 tracing::warn!("the subscriber lost a connection to Redis");
                 self.metrics.bus_disconnects_total.inc();
+                self.door.interrupt();
                 // In a Cluster the other nodes' channels live on; those of this one are confirmed anew soon.
                 if !keyspace::are_ids_tagged() {
                     self.count(HashSet::clear);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 
+use super::past::Past;
 use crate::access::Grant;
 use crate::bus::{BusError, Envelope, Kind, Log, Note, Position};
 use crate::domain::{Message, Micros, Person, Topic, UserId, Venue};
@@ -93,6 +94,7 @@ impl Directory {
 pub struct Entrance {
     pub store: Store,
     pub log: Log,
+    pub past: Past,
     pub presence: Presence,
     pub directory: Directory,
 }
@@ -121,10 +123,21 @@ impl Entrance {
     /// # Cancel safety
     /// Safe: if it is dropped, the user leaves again.
     pub async fn enter(&self, venue: Venue, grant: &Grant) -> Result<Opening, EnterError> {
+        self.open(venue, grant, true).await
+    }
+
+    /// The same for somebody who is present, and needs the state once more.
+    ///
+    /// # Errors
+    /// When a dependency does not answer.
+    pub async fn state(&self, venue: Venue, grant: &Grant) -> Result<Opening, EnterError> {
+        self.open(venue, grant, false).await
+    }
+
+    async fn open(&self, venue: Venue, grant: &Grant, enters: bool) -> Result<Opening, EnterError> {
         // The place first, the messages second: what is published between the two comes as an event.
         let (position, notes) = self.log.position_and_notes(grant.topic).await?;
         let page = self.store.latest(grant.room.id, STATE_MESSAGES).await?;
-        let me = self.directory.learn(grant.person.clone());
         let seen: Vec<_> = settled(&page.messages, position, &notes, Micros::now())
             .into_iter()
             .filter_map(|message| grant.hidden.filter(message))
@@ -135,12 +148,17 @@ impl Entrance {
             (Venue::Dm(thread), _) | (Venue::App, Topic::Dm(thread)) => (event::dm_state(thread, &state), None),
             // A direct conversation entered by its room's path: who is online is a matter of the presence socket.
             (Venue::Room(_), Topic::Dm(_)) => (event::room_state(&grant.room, &state, &[], 0), None),
-            (Venue::Room(_) | Venue::App, _) => {
+            (Venue::Room(_) | Venue::App, _) if enters => {
+                let me = self.directory.learn(grant.person.clone());
                 let joined = Envelope::passing(Kind::Joined, me.id, event::user_joined(&me)).encode();
                 let entered = self.presence.enter(grant.room.id, me.id, &joined).await?;
                 let sample: Vec<_> = entered.sample.into_iter().filter(|user| !grant.hidden.hides(*user)).collect();
                 let online = self.directory.look_up(&sample).await?;
                 (event::room_state(&grant.room, &state, &online, entered.online), Some(entered.stay))
+            }
+            (Venue::Room(_) | Venue::App, _) => {
+                let (online, count) = self.online(grant).await?;
+                (event::room_state(&grant.room, &state, &online, count), None)
             }
         };
         let mut events = vec![first];

@@ -6,19 +6,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::bus::{BusError, Envelope, Kind, Log, Mend, Note};
-use crate::domain::{Message, MessageId, Micros, Topic};
+use super::enter::EnterError;
+use super::past::{Past, of_changed, of_new};
+use crate::bus::{BusError, Envelope, Log, Mend, Note, Retelling};
+use crate::domain::{Message, MessageId, Topic};
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::wire::event::{self, Place};
+use crate::wire::event::Place;
 
 /// Mends holes from Postgres.
 pub struct Mender {
     store: Store,
     log: Log,
+    past: Past,
     metrics: Arc<Metrics>,
 }
 
@@ -26,7 +28,8 @@ impl Mender {
     /// Reads there, publishes here.
     #[must_use]
     pub fn new(store: Store, log: Log, metrics: Arc<Metrics>) -> Self {
-        Self { store, log, metrics }
+        let past = Past { store: store.clone(), log: log.clone() };
+        Self { store, log, past, metrics }
     }
 
     async fn mend_run(&self, topic: Topic, first: Place, last: u64, give_up: bool) -> Result<(), BusError> {
@@ -69,40 +72,18 @@ impl Mend for Mender {
     fn mend(&self, topic: Topic, first: Place, last: u64, give_up: bool) -> BoxFuture<'_, Result<(), BusError>> {
         Box::pin(self.mend_run(topic, first, last, give_up))
     }
-}
 
-fn of_new(message: &Message, place: Place) -> Envelope {
-    Envelope { kind: Kind::Message, ..envelope(message, place, event::new_message(message, place, None)) }
-}
-
-fn of_changed(id: MessageId, message: Option<&Message>, place: Place) -> Envelope {
-    match message {
-        Some(message) => {
-            Envelope { time: Micros(0), ..envelope(message, place, event::message_edited(message, place)) }
-        }
-        // Hidden, or gone.
-        None => Envelope {
-            kind: Kind::Change,
-            place: Some(place),
-            user: None,
-            shown: None,
-            time: Micros(0),
-            sent: Micros::now(),
-            body: Bytes::from(event::message_deleted(None, id, None, place)),
-            online: 0,
-        },
-    }
-}
-
-fn envelope(message: &Message, place: Place, body: Vec<u8>) -> Envelope {
-    Envelope {
-        kind: Kind::Change,
-        place: Some(place),
-        user: message.author.id,
-        shown: message.reply_to.as_ref().and_then(|reply| reply.author_id),
-        time: message.created_at,
-        sent: Micros::now(),
-        body: Bytes::from(body),
-        online: 0,
+    fn retell(&self, topic: Topic, first: Place, last: u64) -> Retelling<'_> {
+        Box::pin(async move {
+            let told = match self.past.retell(topic, first, last).await {
+                Ok(told) => told,
+                Err(EnterError::Bus(error)) => return Err(error),
+                Err(error) => return Err(BusError::Past(error.to_string())),
+            };
+            if let Some(events) = &told {
+                self.metrics.bus_gap_events_total.with_label_values(&["postgres"]).inc_by(events.len() as u64);
+            }
+            Ok(told)
+        })
     }
 }

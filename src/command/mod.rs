@@ -11,6 +11,7 @@ mod mend;
 mod mention;
 mod notice;
 mod outlet;
+mod past;
 mod pin;
 mod react;
 mod receipt;
@@ -25,7 +26,8 @@ use std::sync::Arc;
 pub use enter::{Directory, EnterError, Entrance, Opening};
 pub use mend::Mender;
 pub use outlet::{BusOutlet, Echo};
-pub use resume::Missed;
+pub use past::Past;
+pub use resume::{Missed, Untold};
 pub use typing::Keyboard;
 
 use crate::access::bucket::Bucket;

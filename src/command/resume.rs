@@ -1,9 +1,11 @@
-//! What somebody missed who was away: from the topic's log, as that person may see it.
+//! What somebody missed who was away: from the topic's log, and beyond that from Postgres, as that person may see it.
 
 use bytes::Bytes;
 
 use super::enter::{EnterError, Entrance};
+use super::past::Past;
 use crate::access::Grant;
+use crate::bus::log::TRACED;
 use crate::bus::{BusError, Envelope, Kind, Position};
 use crate::domain::{Hidden, Person, Topic};
 use crate::wire::event::{self, Place};
@@ -11,7 +13,33 @@ use crate::wire::event::{self, Place};
 /// How many events are read at once.
 const PAGE: usize = 64;
 /// How far somebody may be behind. For who is further, a state is the better answer.
-const MOST_MISSED: u64 = 5_000;
+const MOST_MISSED: u64 = TRACED;
+
+/// Why what somebody missed cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untold {
+    /// The log has begun another life since, or never was where the client says it is.
+    Epoch,
+    /// It is more than is told one by one.
+    TooMuch,
+    /// The log has it no more, and Postgres cannot tell it whole.
+    TooOld,
+    /// It went missing while the client was here.
+    Gap,
+}
+
+impl Untold {
+    /// The word in `resumed`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Epoch => "epoch",
+            Self::TooMuch => "too_much",
+            Self::TooOld => "too_old",
+            Self::Gap => "gap",
+        }
+    }
+}
 
 /// A stretch of what somebody missed.
 pub struct Missed {
@@ -19,18 +47,23 @@ pub struct Missed {
     pub events: Vec<(u64, Bytes)>,
     /// Everything up to here is in it.
     pub upto: u64,
+    /// It was told again from Postgres, with messages as they are now.
+    pub retold: bool,
 }
 
 impl Entrance {
-    /// Where a topic stands, for somebody who has everything up to a place; `None` when what came since cannot be told:
-    /// another life of the log, a place that it has not reached, or too much.
+    /// Where a topic stands, for somebody who has everything up to a place, or why what came since cannot be told.
     ///
     /// # Errors
     /// When Redis does not answer.
-    pub async fn position_since(&self, topic: Topic, since: Place) -> Result<Option<Position>, BusError> {
+    pub async fn position_since(&self, topic: Topic, since: Place) -> Result<Result<Position, Untold>, BusError> {
         let position = self.log.position(topic).await?;
         let missed = position.published.checked_sub(since.offset).filter(|_| since.epoch == position.epoch);
-        Ok(missed.filter(|missed| *missed <= MOST_MISSED).map(|_| position))
+        Ok(match missed {
+            None => Err(Untold::Epoch),
+            Some(missed) if missed > MOST_MISSED => Err(Untold::TooMuch),
+            Some(_) => Ok(position),
+        })
     }
 
     /// The next of what came after a place, up to an offset that is published; `None` when it is nowhere to be had
@@ -46,14 +79,21 @@ impl Entrance {
         until: u64,
     ) -> Result<Option<Missed>, EnterError> {
         let first = after.offset + 1;
-        let found = self.log.read_page(topic, after.epoch, first, until, PAGE).await?;
+        let mut found = self.log.read_page(topic, after.epoch, first, until, PAGE).await?;
         let offset = |event: &Envelope| event.place.map_or(0, |place| place.offset);
+        let logged = found.first().map_or(until + 1, offset);
+        let retold = logged != first;
+        if retold {
+            let (first, last) = (Place { offset: first, ..after }, Past::stretch(first, logged - 1));
+            let Some(told) = self.past.retell(topic, first, last).await? else { return Ok(None) };
+            found = told;
+        }
         let whole = (first..).zip(&found).take_while(|(expected, event)| offset(event) == *expected).count();
         let Some(last) = found[..whole].last() else { return Ok(None) };
         let upto = offset(last);
         let events = found.into_iter().take(whole);
         let events = events.filter_map(|event| Some((offset(&event), seen_by(event, hidden)?))).collect();
-        Ok(Some(Missed { events, upto }))
+        Ok(Some(Missed { events, upto, retold }))
     }
 
     /// Who is online in a room, as somebody sees it who is in it, and how many.

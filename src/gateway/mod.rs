@@ -207,6 +207,7 @@ impl Gateway {
         lifecycle.spawn_service("reload", self.reloader.on_hangup(self.hangups, lifecycle.clone()));
         lifecycle.spawn_vital("warden", session::watch(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_vital("tickets", session::renew(Arc::clone(sessions), lifecycle.clone()));
+        lifecycle.spawn_service("states", session::reload(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_service("pulse", session::beat(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_vital("census", session::census(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_vital("compare", session::compare(Arc::clone(sessions), lifecycle.clone()));

@@ -12,7 +12,7 @@ use crate::access::quota::{Quota, Window};
 use crate::access::returns::Returns;
 use crate::access::{Access, AttachmentRules, Grants, Hits, Nonces};
 use crate::bus::{Bus, ChannelLayer, Door, Envelope, Kind, channels};
-use crate::command::{BusOutlet, Commands, Directory, Entrance};
+use crate::command::{BusOutlet, Commands, Directory, Entrance, Past};
 use crate::config::{Config, LayerKind, Limits, Live};
 use crate::domain::{Topic, Venue};
 use crate::handover::{self, Handover};
@@ -174,6 +174,7 @@ pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Met
         entrance: Entrance {
             store: store.clone(),
             log: bus.log().clone(),
+            past: Past { store: store.clone(), log: bus.log().clone() },
             presence,
             directory: Directory::new(store.clone()),
         },

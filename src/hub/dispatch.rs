@@ -101,10 +101,13 @@ fn dispatch(
 }
 
 fn deliver(hub: &Hub, topic: Topic, envelopes: Vec<Envelope>, restless: &mut HashSet<Topic>) {
-    if let Some(gathering) = hub.gathering(topic).filter(|_| !envelopes.is_empty())
-        && gathering.accept(envelopes, Instant::now())
-    {
+    let Some(gathering) = hub.gathering(topic).filter(|_| !envelopes.is_empty()) else { return };
+    let accepted = gathering.accept(envelopes, hub.subscriber.interruptions(), Instant::now());
+    if accepted.restless {
         restless.insert(topic);
+    }
+    if accepted.lost {
+        hub.lose(topic);
     }
 }
 

@@ -20,7 +20,6 @@ use crate::bus::{Envelope, Foreign, Kind, Position};
 use crate::domain::{ConnectionId, Hidden, RoomId, Topic, UserId};
 use crate::socket::{Class, Frame, Outbox};
 use crate::telemetry::Metrics;
-use crate::wire::Close;
 use crate::wire::event::{self, Place};
 
 /// Above this many online, joins and leaves of a room are sent as one `presence_diff` a second.
@@ -42,6 +41,10 @@ struct State {
     sequence: Sequence,
     /// When Postgres was last asked about a hole.
     mended: Option<Instant>,
+    /// How often the subscription had been interrupted when nothing was known to be missing last.
+    whole_at: u64,
+    /// What came before this place may be lost to seats here.
+    lost: Option<Place>,
     /// Joins (with the event's JSON) and leaves since the last `presence_diff`, the latest for each user.
     crowd: BTreeMap<UserId, Option<Bytes>>,
     crowd_online: u64,
@@ -52,6 +55,27 @@ impl State {
         self.seats.is_empty() && self.watchers.is_empty()
     }
 
+    /// Notes that something before the next place is lost to all seats.
+    fn lose(&mut self) {
+        self.lost = Some(self.sequence.next());
+        self.seats.iter_mut().for_each(Entry::lose);
+    }
+
+    /// Looks whether another epoch has begun. If the subscription was interrupted since all was known to be there, the
+    /// end of the last one may be lost.
+    fn turn(&mut self, interruptions: u64) -> bool {
+        if !self.sequence.has_turned() {
+            return false;
+        }
+        if self.whole_at == interruptions {
+            self.lost = None;
+            return false;
+        }
+        self.lose();
+        self.whole_at = interruptions;
+        true
+    }
+
     fn announce(&mut self, topic: Topic, value: u64) {
         self.version += 1;
         self.value = Some(value);
@@ -59,6 +83,14 @@ impl State {
             watcher.note(topic, value);
         }
     }
+}
+
+/// What became of a batch of envelopes.
+pub(super) struct Accepted {
+    /// The topic needs to be looked at again soon.
+    pub restless: bool,
+    /// Something is lost, and seats need a state.
+    pub lost: bool,
 }
 
 /// A topic with seats on this instance.
@@ -169,11 +201,37 @@ impl Gathering {
         }
     }
 
-    /// Ends a seat's entering: sends it the first state, then what came since, then everything as it comes.
-    pub(super) fn go_live(&self, connection: ConnectionId, after: Place, first: &[Frame]) {
+    /// Ends a seat's entering: sends it the first state, then what came since, then everything as it comes. Says no when
+    /// something was lost since its state, so that it needs another.
+    pub(super) fn go_live(&self, connection: ConnectionId, after: Place, first: &[Frame]) -> bool {
         let mut state = self.state.lock();
+        let is_late = |lost: Place| after.epoch != lost.epoch || after.offset + 1 < lost.offset;
+        let late = state.lost.is_some_and(is_late);
         if let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection) {
             seat.go_live(after, first, &self.metrics);
+            seat.stray = late;
+        }
+        !late
+    }
+
+    /// Pauses some of the seats that something is lost to, and names them.
+    pub(super) fn strays(&self, most: usize) -> Vec<(ConnectionId, UserId)> {
+        let mut state = self.state.lock();
+        let strays = state.seats.iter_mut().filter(|seat| seat.stray).take(most);
+        strays
+            .map(|seat| {
+                seat.pause();
+                seat.stray = true;
+                (seat.connection, seat.user)
+            })
+            .collect()
+    }
+
+    /// Gives a state to a seat that something is lost to, unless it has got one meanwhile.
+    pub(super) fn restore(&self, connection: ConnectionId, after: Place, first: &[Frame]) {
+        let mut state = self.state.lock();
+        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection && seat.stray) {
+            seat.restore(after, first, &self.metrics);
         }
     }
 
@@ -186,14 +244,16 @@ impl Gathering {
     }
 
     /// Tells the sequence where the topic stands, if it does not know, and delivers what had waited for that.
-    pub(super) fn begin(&self, position: Position) {
+    /// `interruptions` is how many the subscription had before.
+    pub(super) fn begin(&self, position: Position, interruptions: u64) {
         let mut state = self.state.lock();
+        state.whole_at = interruptions;
         let ready = state.sequence.begin(position);
         self.deliver_all(&mut state, ready);
     }
 
-    /// Delivers a batch of envelopes as they arrived. Says whether the topic needs to be looked at again soon.
-    pub(super) fn accept(&self, envelopes: Vec<Envelope>, now: Instant) -> bool {
+    /// Delivers a batch of envelopes as they arrived.
+    pub(super) fn accept(&self, envelopes: Vec<Envelope>, interruptions: u64, now: Instant) -> Accepted {
         let mut state = self.state.lock();
         let mut ready = Vec::with_capacity(envelopes.len());
         for envelope in envelopes {
@@ -204,7 +264,8 @@ impl Gathering {
             }
         }
         self.deliver_all(&mut state, ready);
-        state.sequence.is_waiting() || !state.crowd.is_empty()
+        let lost = state.turn(interruptions);
+        Accepted { restless: state.sequence.is_waiting() || !state.crowd.is_empty(), lost }
     }
 
     /// Delivers what Django published, to those it is for.
@@ -244,8 +305,16 @@ impl Gathering {
         self.state.lock().sequence.hole(now)
     }
 
-    pub(super) fn compare(&self, position: Position) -> Option<Hole> {
-        self.state.lock().sequence.compare(position)
+    /// Compares with where Redis says that the topic stands. Returns the hole behind which this instance is, if any, and
+    /// whether something is lost. `interruptions` is from before the position was read.
+    pub(super) fn compare(&self, position: Position, interruptions: u64) -> (Option<Hole>, bool) {
+        let mut state = self.state.lock();
+        let hole = state.sequence.compare(position);
+        let lost = state.turn(interruptions);
+        if hole.is_none() {
+            state.whole_at = interruptions;
+        }
+        (hole, lost)
     }
 
     pub(super) fn tail(&self, position: Position, now: Instant) -> Option<Hole> {
@@ -266,17 +335,12 @@ impl Gathering {
         self.state.lock().sequence.has_begun()
     }
 
+    /// Gives up on everything before a place: it is lost to all seats.
     pub(super) fn skip_to(&self, place: Place) {
         let mut state = self.state.lock();
         let ready = state.sequence.skip_to(place);
+        state.lose();
         self.deliver_all(&mut state, ready);
-    }
-
-    /// Ends all connections of the topic.
-    pub(super) fn close_all(&self, close: Close) {
-        for seat in &self.state.lock().seats {
-            seat.outbox.close(close);
-        }
     }
 
     fn deliver_all(&self, state: &mut State, ready: Vec<Envelope>) {

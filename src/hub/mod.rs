@@ -55,6 +55,9 @@ pub struct Hub {
     doubt: Notify,
     /// Topics at whose end something was taken and not published when they were last compared.
     unpublished: Mutex<std::collections::HashSet<Topic>>,
+    /// Topics with seats that something is lost to.
+    lost: Mutex<std::collections::HashSet<Topic>>,
+    loss: Notify,
     outbox_limit: usize,
     metrics: Arc<Metrics>,
 }
@@ -87,6 +90,8 @@ impl Hub {
             doubtful: Mutex::default(),
             doubt: Notify::new(),
             unpublished: Mutex::default(),
+            lost: Mutex::default(),
+            loss: Notify::new(),
             outbox_limit,
             metrics,
         });
@@ -169,6 +174,39 @@ impl Hub {
         self.change.notify_one();
     }
 
+    /// Topics with seats that something was lost to; waits until there are any.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is taken before it returns.
+    pub async fn lost(&self) -> Vec<Topic> {
+        loop {
+            let lost = std::mem::take(&mut *self.lost.lock());
+            if !lost.is_empty() {
+                return lost.into_iter().collect();
+            }
+            self.loss.notified().await;
+        }
+    }
+
+    /// Notes that seats of a topic need a state.
+    pub fn lose(&self, topic: Topic) {
+        self.lost.lock().insert(topic);
+        self.loss.notify_one();
+    }
+
+    /// Some of the seats of a topic that need a state: what comes for them is kept until they get it.
+    #[must_use]
+    pub fn strays(&self, topic: Topic, most: usize) -> Vec<(ConnectionId, UserId)> {
+        self.gathering(topic).map(|gathering| gathering.strays(most)).unwrap_or_default()
+    }
+
+    /// Gives one of them its state, which has everything up to a place. Nothing that came meanwhile is left out.
+    pub fn restore(&self, topic: Topic, connection: ConnectionId, after: Place, state: &[Frame]) {
+        if let Some(gathering) = self.gathering(topic) {
+            gathering.restore(connection, after, state);
+        }
+    }
+
     fn doubt(&self, topic: Topic) {
         if topic.is_logged() {
             self.doubtful.lock().insert(topic);
@@ -213,7 +251,9 @@ impl Seat {
 
     /// Sends the first state, then what was kept since the join and comes after `after`, then all that comes.
     pub fn go_live(&self, after: Place, first: &[Frame]) {
-        self.gathering.go_live(self.connection, after, first);
+        if !self.gathering.go_live(self.connection, after, first) {
+            self.hub.lose(self.topic);
+        }
     }
 }
 

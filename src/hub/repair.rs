@@ -11,10 +11,9 @@ use futures_util::future::join_all;
 use super::gathering::Gathering;
 use super::sequence::{Hole, MEND_AFTER, VOID_AFTER};
 use super::{Hub, sequence};
-use crate::bus::{BusError, Position};
+use crate::bus::{BusError, Envelope, Position};
 use crate::domain::Topic;
 use crate::lifecycle::Lifecycle;
-use crate::wire::Close;
 use crate::wire::event::Place;
 
 /// How often every topic is compared with Redis.
@@ -71,8 +70,14 @@ async fn repair_all(hub: &Hub, topics: &[Topic]) -> Vec<Topic> {
 }
 
 async fn repair(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>) -> Result<(), BusError> {
+    let interruptions = hub.subscriber.interruptions();
     let position = hub.bus.log().position(topic).await?;
-    if let Some(hole) = gathering.compare(position) {
+    let (hole, lost) = gathering.compare(position, interruptions);
+    if lost {
+        tracing::warn!(%topic, "the log began anew while nobody listened: its clients get a state");
+        hub.lose(topic);
+    }
+    if let Some(hole) = hole {
         return fill(hub, topic, gathering, hole, position).await;
     }
     let now = Instant::now();
@@ -91,8 +96,8 @@ async fn repair(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>) -> Result<(
     fill(hub, topic, gathering, hole, position).await
 }
 
-/// Brings what is missing from the log. What the log has no more is gone for this connection: its clients must come
-/// back for a fresh state, which is better than a silent half.
+/// Brings what is missing from the log, and what the log has no more from Postgres. What cannot be told whole is lost,
+/// and every client gets a state, which is better than a silent half.
 async fn fill(
     hub: &Hub,
     topic: Topic,
@@ -101,19 +106,34 @@ async fn fill(
     position: Position,
 ) -> Result<(), BusError> {
     let found = hub.bus.log().read(topic, hole.first.epoch, hole.first.offset, hole.last).await?;
+    let first = found.first().and_then(|event| event.place).map_or(hole.last + 1, |place| place.offset);
+    // Everything up to `published` was in the log once.
+    let trimmed = (first - 1).min(position.published);
+    if hole.first.offset <= trimmed {
+        match hub.mender.retell(topic, hole.first, trimmed).await? {
+            Some(told) => {
+                hub.metrics.bus_gaps_total.inc();
+                tracing::info!(%topic, events = told.len(), "a gap was filled from Postgres");
+                deliver(hub, topic, gathering, told);
+            }
+            None => {
+                tracing::warn!(%topic, "a gap is older than the log: its clients get a state");
+                gathering.skip_to(Place { offset: trimmed + 1, ..hole.first });
+                hub.lose(topic);
+            }
+        }
+    }
     if !found.is_empty() {
         hub.metrics.bus_gaps_total.inc();
         hub.metrics.bus_gap_events_total.with_label_values(&["log"]).inc_by(found.len() as u64);
         tracing::info!(%topic, events = found.len(), "a gap was filled from the log");
-    }
-    let first = found.first().and_then(|event| event.place).map(|place| place.offset);
-    // Everything up to `published` was in the log once.
-    let trimmed = hole.first.offset <= position.published && first != Some(hole.first.offset);
-    gathering.accept(found, Instant::now());
-    if trimmed {
-        tracing::warn!(%topic, "a gap is older than the log: its clients must reload");
-        gathering.skip_to(Place { epoch: hole.first.epoch, offset: first.unwrap_or(hole.last + 1) });
-        gathering.close_all(Close::TRY_LATER);
+        deliver(hub, topic, gathering, found);
     }
     Ok(())
+}
+
+fn deliver(hub: &Hub, topic: Topic, gathering: &Gathering, events: Vec<Envelope>) {
+    if gathering.accept(events, hub.subscriber.interruptions(), Instant::now()).lost {
+        hub.lose(topic);
+    }
 }

@@ -19,6 +19,8 @@ pub(super) struct Entry {
     pub outbox: Arc<Outbox>,
     /// Whose events this seat is spared.
     pub hidden: Hidden,
+    /// Something is lost to it: it needs a whole state.
+    pub stray: bool,
     stage: Stage,
 }
 
@@ -72,11 +74,12 @@ impl Delivery {
 impl Entry {
     pub(super) fn new(connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>, hidden: Hidden) -> Self {
         let stage = Stage::Entering { kept: Vec::new(), bytes: 0 };
-        Self { connection, user, outbox: Arc::clone(outbox), hidden, stage }
+        Self { connection, user, outbox: Arc::clone(outbox), hidden, stray: false, stage }
     }
 
-    /// Begins the entering once more: from now on what comes is kept.
+    /// Begins the entering once more: from now on what comes is kept. Who does this brings it to life again.
     pub(super) fn pause(&mut self) {
+        self.stray = false;
         if let Stage::Live { .. } = self.stage {
             self.stage = Stage::Entering { kept: Vec::new(), bytes: 0 };
         }
@@ -90,6 +93,22 @@ impl Entry {
             frames.extend(kept.map(|(_, frame, class)| (frame, class)));
         }
         count(metrics, self.outbox.push_many(&frames), frames.len());
+    }
+
+    /// Something is lost to the seat. One that enters does not know yet what it has.
+    pub(super) fn lose(&mut self) {
+        self.stray |= matches!(self.stage, Stage::Live { .. });
+    }
+
+    /// Sends a live seat that was paused a state: behind what the state has already, before what comes after it.
+    pub(super) fn restore(&mut self, after: Place, state: &[Frame], metrics: &Metrics) {
+        if let Stage::Entering { kept, .. } = &mut self.stage {
+            let known = kept.extract_if(.., |(place, ..)| !is_after(*place, after));
+            let frames: Vec<_> = known.map(|(_, frame, class)| (frame, class)).collect();
+            count(metrics, self.outbox.push_many(&frames), frames.len());
+            self.stray = false;
+            self.go_live(after, state, metrics);
+        }
     }
 
     /// Gives the seat events. While it enters they are kept, at most `limit` bytes.

@@ -44,6 +44,8 @@ pub struct Sequence {
     void: Vec<u64>,
     /// Offsets from this one on are taken and not published, since then.
     unpublished: Option<(u64, Instant)>,
+    /// Another epoch has begun, and nobody has asked since.
+    turned: bool,
 }
 
 impl Sequence {
@@ -152,7 +154,19 @@ impl Sequence {
         self.drain()
     }
 
+    /// Says, once, whether another epoch has begun: what the last one had at its end may be lost.
+    pub fn has_turned(&mut self) -> bool {
+        std::mem::take(&mut self.turned)
+    }
+
+    /// The place that is delivered next.
+    #[must_use]
+    pub fn next(&self) -> Place {
+        Place { epoch: self.epoch, offset: self.next }
+    }
+
     fn turn_to(&mut self, epoch: u64) {
+        self.turned = true;
         self.previous_epoch = self.epoch;
         self.epoch = epoch;
         self.next = 1;

@@ -12,6 +12,7 @@ mod drain;
 mod guards;
 mod login;
 mod pulse;
+mod reload;
 mod resume;
 mod threads;
 mod ticket;
@@ -29,6 +30,7 @@ pub use census::census;
 pub use control::{Errand, Question, obey};
 pub use drain::drain;
 pub use pulse::{beat, compare};
+pub use reload::reload;
 pub use ticket::{Tickets, renew};
 pub use warden::watch;
 

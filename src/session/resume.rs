@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::threads::OpenThreads;
 use super::{ENTER_DEADLINE, Sessions};
 use crate::access::Grant;
-use crate::command::{Actor, EnterError, Replies};
+use crate::command::{Actor, EnterError, Replies, Untold};
 use crate::domain::{Person, ThreadId, Topic, Venue};
 use crate::hub::Seat;
 use crate::presence::Stay;
@@ -38,6 +38,7 @@ struct Piece {
     thread: Option<ThreadId>,
     events: Vec<Bytes>,
     bytes: usize,
+    retold: bool,
 }
 
 impl Piece {
@@ -45,8 +46,16 @@ impl Piece {
     fn frame(&mut self, place: Place, has_more: bool, online: Option<(&[Person], u64)>) -> Frame {
         let events = std::mem::take(&mut self.events);
         self.bytes = 0;
-        let (thread, recovered) = (self.thread, true);
-        Frame::text(&event::resumed(&Resumed { thread, recovered, place, events: &events, has_more, online }))
+        Frame::text(&event::resumed(&Resumed {
+            thread: self.thread,
+            recovered: true,
+            reason: None,
+            retold: std::mem::take(&mut self.retold),
+            place,
+            events: &events,
+            has_more,
+            online,
+        }))
     }
 }
 
@@ -59,16 +68,17 @@ impl Sessions {
         since: Option<Place>,
     ) -> Result<Option<Stay>, EnterError> {
         replay.seat.subscribed().await;
-        let mut stay = None;
+        let (mut stay, mut untold) = (None, None);
         if let Some(since) = since {
             stay = self.entrance.stay(venue, replay.grant).await?;
-            if self.replay(replay, since, stay.is_some()).await? {
-                return Ok(stay);
+            match self.replay(replay, since, stay.is_some()).await? {
+                Ok(()) => return Ok(stay),
+                Err(why) => untold = Some(why),
             }
         }
         let opening = self.entrance.enter(venue, replay.grant).await?;
         drop(stay); // the new one holds the place now
-        let lost = since.map(|_| not_recovered(None, opening.after));
+        let lost = untold.map(|why| not_recovered(None, why, opening.after));
         let first: Vec<_> = lost.into_iter().chain(opening.events).map(|event| Frame::text(&event)).collect();
         replay.seat.go_live(opening.after, &first);
         Ok(opening.stay)
@@ -87,11 +97,10 @@ impl Sessions {
         seat.pause();
         let resuming = async {
             let is_room = matches!(actor.topic, Topic::Room(_));
-            if !self.replay(&replay, since, is_room).await? {
-                let opening = self.entrance.enter(actor.venue, grant).await?;
-                let events = [not_recovered(None, opening.after)].into_iter().chain(opening.events);
+            if let Err(why) = self.replay(&replay, since, is_room).await? {
+                let opening = self.entrance.state(actor.venue, grant).await?;
+                let events = [not_recovered(None, why, opening.after)].into_iter().chain(opening.events);
                 seat.go_live(opening.after, &events.map(|event| Frame::text(&event)).collect::<Vec<_>>());
-                // The session's own place in the room goes on; this second one is given up.
             }
             Ok::<_, EnterError>(())
         };
@@ -105,28 +114,32 @@ impl Sessions {
         Err(Refusal::after(Code::Unavailable, Duration::from_secs(1)).to("resume", None))
     }
 
-    /// Sends what came after a place, and brings the seat to life behind it. Says no when it cannot be told whole; what
+    /// Sends what came after a place, and brings the seat to life behind it. Says why when it cannot be told whole; what
     /// was sent until then is true, and a state must follow.
     pub(super) async fn replay(
         &self,
         replay: &Replay<'_>,
         since: Place,
         tell_online: bool,
-    ) -> Result<bool, EnterError> {
+    ) -> Result<Result<(), Untold>, EnterError> {
         let started = Instant::now();
         let outcome = |word| self.metrics.resumes_total.with_label_values(&[word]).inc();
-        let Some(position) = self.entrance.position_since(replay.topic, since).await? else {
-            outcome("state");
-            return Ok(false);
+        let position = match self.entrance.position_since(replay.topic, since).await? {
+            Ok(position) => position,
+            Err(why) => {
+                outcome("state");
+                return Ok(Err(why));
+            }
         };
-        let mut piece = Piece { thread: replay.thread, events: Vec::new(), bytes: 0 };
-        let (mut at, mut sent) = (since, since);
+        let mut piece = Piece { thread: replay.thread, events: Vec::new(), bytes: 0, retold: false };
+        let (mut at, mut sent, mut retold) = (since, since, false);
         while at.offset < position.published {
             let missed = self.entrance.missed(replay.topic, &replay.grant.hidden, at, position.published).await?;
             let Some(missed) = missed else {
                 outcome("state");
-                return Ok(false);
+                return Ok(Err(Untold::TooOld));
             };
+            retold |= missed.retold;
             self.metrics.resumed_events_total.inc_by(missed.events.len() as u64);
             for (offset, event) in missed.events {
                 if piece.bytes + event.len() > PIECE && !piece.events.is_empty() {
@@ -134,6 +147,7 @@ impl Sessions {
                     taken(replay.outbox).await;
                 }
                 piece.bytes += event.len();
+                piece.retold |= missed.retold;
                 piece.events.push(event);
                 sent.offset = offset;
             }
@@ -142,15 +156,24 @@ impl Sessions {
         let online = if tell_online { Some(self.entrance.online(replay.grant).await?) } else { None };
         let online = online.as_ref().map(|(people, count)| (people.as_slice(), *count));
         replay.seat.go_live(position.place(), &[piece.frame(position.place(), false, online)]);
-        outcome("recovered");
+        outcome(if retold { "retold" } else { "recovered" });
         self.metrics.resume_seconds.observe(started.elapsed().as_secs_f64());
-        Ok(true)
+        Ok(Ok(()))
     }
 }
 
 /// `resumed` before a whole state.
-pub(super) fn not_recovered(thread: Option<ThreadId>, place: Place) -> Vec<u8> {
-    event::resumed(&Resumed { thread, recovered: false, place, events: &[], has_more: false, online: None })
+pub(super) fn not_recovered(thread: Option<ThreadId>, why: Untold, place: Place) -> Vec<u8> {
+    event::resumed(&Resumed {
+        thread,
+        recovered: false,
+        reason: Some(why.as_str()),
+        retold: false,
+        place,
+        events: &[],
+        has_more: false,
+        online: None,
+    })
 }
 
 /// Waits until the client has taken what is queued, so that a long replay is never in memory as a whole.

@@ -127,12 +127,12 @@ impl Sessions {
         seat.subscribed().await;
         let replay = Replay { seat: &seat, outbox: &threads.outbox, topic, thread: Some(thread), grant };
         let resumed = match since {
-            Some(since) => self.replay(&replay, since, false).await?,
-            None => false,
+            Some(since) => self.replay(&replay, since, false).await?.map_err(Some),
+            None => Err(None),
         };
-        if !resumed {
+        if let Err(untold) = resumed {
             let Some((after, state)) = self.entrance.open_thread(grant, thread).await? else { return Ok(false) };
-            let lost = since.map(|_| not_recovered(Some(thread), after));
+            let lost = untold.map(|why| not_recovered(Some(thread), why, after));
             seat.go_live(after, &lost.into_iter().chain([state]).map(|event| Frame::text(&event)).collect::<Vec<_>>());
         }
         threads.seats.insert(thread, seat);

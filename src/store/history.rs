@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::row::Columns;
 use super::{Store, StoreError, arguments};
-use crate::domain::{Message, MessageId, Micros, RoomId, ThreadId, UserId};
+use crate::domain::{Message, MessageId, Micros, RoomId, ThreadId, Topic, UserId};
 
 /// A stretch of a room's history. Hidden messages are in none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,9 @@ pub struct Page {
     /// The oldest message of the page, from where the next page goes on; `None` when there are no older ones.
     pub cursor: Option<MessageId>,
 }
+
+/// A stretch of a topic's log: topic, epoch, first offset, number of offsets.
+pub type Stretch = (Topic, u64, u64, u64);
 
 /// A message that was stored before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +91,20 @@ impl Store {
         let rows = self.read(|sql| &sql.messages, arguments!(ids)).await?;
         let found = rows.iter().map(|row| Columns::of(row).message()).collect::<Result<Vec<_>, _>>()?;
         Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The same for the messages that a stretch of a topic's log is about: callers that ask for the same stretch at once
+    /// share a read. A stretch is a topic, an epoch, an offset and how many offsets, and has always the same ids.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn messages_of(&self, stretch: Stretch, ids: &[MessageId]) -> Result<Arc<Vec<Message>>, StoreError> {
+        let read = async || self.messages(ids).await.map(Arc::new);
+        let (messages, shared) = self.inner.stretches.read(stretch, read).await;
+        if shared {
+            self.inner.metrics.reads_shared_total.inc();
+        }
+        messages
     }
 
     /// When a message of this author's was sent, and into which thread; `None` when there is no such message.

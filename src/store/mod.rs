@@ -33,7 +33,7 @@ pub use app::{Overview, Unread};
 pub use change::{Change, ChangeError, Changed, Effect, Target};
 pub use decide::Decided;
 pub use error::{Refusal, StoreError};
-pub use history::{Page, Sent};
+pub use history::{Page, Sent, Stretch};
 pub use mark::Mark;
 pub use report::{Report, Reported};
 pub use row::{Account, Membership};
@@ -44,7 +44,7 @@ pub use writer::{
     Committed, Draft, Outlet, OutletError, Rejection, Reserved, Stored, Subject, WriteError, Writer, WriterSettings,
 };
 
-use crate::domain::RoomId;
+use crate::domain::{Message, RoomId};
 use crate::telemetry::Metrics;
 use flight::Flights;
 use link::{ACQUIRE, Link};
@@ -70,6 +70,7 @@ struct Inner {
     pgbouncer: bool,
     statement_timeout: Duration,
     latest: Flights<(RoomId, u32), Result<Arc<Page>, StoreError>>,
+    stretches: Flights<Stretch, Result<Arc<Vec<Message>>, StoreError>>,
     metrics: Arc<Metrics>,
 }
 
@@ -98,6 +99,7 @@ impl Store {
                 pgbouncer: settings.pgbouncer,
                 statement_timeout: settings.statement_timeout,
                 latest: Flights::new(),
+                stretches: Flights::new(),
                 metrics,
             }),
         })

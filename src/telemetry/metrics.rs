@@ -151,7 +151,9 @@ metrics! {
     /// Events that did not reach Django's consumers, by reason: our own queue or an inbox was full, Redis was away for too
     /// long or refused them.
     channels_dropped_total: IntCounterVec ["reason"],
-    /// Clients that came back and said where they were, by outcome: `recovered`, or `state` when it could not be told.
+    /// Clients that came back and said where they were, by outcome: `recovered`, `retold` when some of it came from
+    /// Postgres, or `state` when it could not be told; and `pushed`: states for who was connected while something was
+    /// lost.
     resumes_total: IntCounterVec ["outcome"],
     /// Events sent to clients that missed them.
     resumed_events_total: IntCounter [],

@@ -69,6 +69,8 @@ mod quota_admission;
 mod quota_windows;
 mod reload;
 mod resume_death;
+mod resume_live;
+mod resume_past;
 mod resume_replay;
 mod resume_tickets;
 mod rights;

@@ -14,6 +14,11 @@ pub struct Resumed<'a> {
     pub thread: Option<ThreadId>,
     /// All that was missed is in the events. Otherwise a whole state follows.
     pub recovered: bool,
+    /// Why not, in a word.
+    pub reason: Option<&'static str>,
+    /// Some of the events were told again from Postgres: messages are as they are now, the changes of one are told as
+    /// one.
+    pub retold: bool,
     /// What the client has after these events.
     pub place: Place,
     /// Complete events, in order.
@@ -34,6 +39,10 @@ pub fn resumed(resumed: &Resumed<'_>) -> Vec<u8> {
         #[serde(skip_serializing_if = "Option::is_none")]
         thread_id: Option<Text<ThreadId>>,
         recovered: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'static str>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        retold: bool,
         epoch: Text<u64>,
         offset: u64,
         has_more: bool,
@@ -46,6 +55,8 @@ pub fn resumed(resumed: &Resumed<'_>) -> Vec<u8> {
         event: "resumed",
         thread_id: resumed.thread.map(Text),
         recovered: resumed.recovered,
+        reason: resumed.reason,
+        retold: resumed.retold,
         epoch: Text(resumed.place.epoch),
         offset: resumed.place.offset,
         has_more: resumed.has_more,
@@ -89,16 +100,30 @@ mod tests {
         let events = [Bytes::from_static(br#"{"event":"a","offset":4}"#), Bytes::from_static(br#"{"event":"b"}"#)];
         let place = Place { epoch: 9, offset: 5 };
         let online = Some((&[ada][..], 12));
-        let json = resumed(&Resumed { thread: None, recovered: true, place, events: &events, has_more: false, online });
+        let whole = Resumed {
+            thread: None,
+            recovered: true,
+            reason: None,
+            retold: false,
+            place,
+            events: &events,
+            has_more: false,
+            online,
+        };
         assert_eq!(
-            String::from_utf8(json).expect("is text"),
+            String::from_utf8(resumed(&whole)).expect("is text"),
             r#"{"event":"resumed","recovered":true,"epoch":"9","offset":5,"hasMore":false,"onlineUsers":[{"userId":"7","username":"ada"}],"onlineCount":12,"events":[{"event":"a","offset":4},{"event":"b"}]}"#
         );
-        let json =
-            resumed(&Resumed { thread: None, recovered: false, place, events: &[], has_more: false, online: None });
+        let retold = Resumed { retold: true, events: &events[..1], has_more: true, online: None, ..whole };
         assert_eq!(
-            String::from_utf8(json).expect("is text"),
-            r#"{"event":"resumed","recovered":false,"epoch":"9","offset":5,"hasMore":false,"events":[]}"#
+            String::from_utf8(resumed(&retold)).expect("is text"),
+            r#"{"event":"resumed","recovered":true,"retold":true,"epoch":"9","offset":5,"hasMore":true,"events":[{"event":"a","offset":4}]}"#
+        );
+        let lost =
+            Resumed { recovered: false, reason: Some("epoch"), retold: false, events: &[], has_more: false, ..retold };
+        assert_eq!(
+            String::from_utf8(resumed(&lost)).expect("is text"),
+            r#"{"event":"resumed","recovered":false,"reason":"epoch","epoch":"9","offset":5,"hasMore":false,"events":[]}"#
         );
     }
 }
