@@ -90,6 +90,17 @@ pub fn index(topic: Topic) -> String {
     format!("community:index:{topic}")
 }
 
+/// ZSET of when copies of one event were logged that Django published plainly, so that of all instances that heard a copy one
+/// logs it. Ours; lives [`TOLD_SECONDS`] after the last.
+#[must_use]
+pub fn told(topic: Topic, fingerprint: u64) -> String {
+    let topic = tagged_topic(topic);
+    format!("community:told:{topic}:{fingerprint:016x}")
+}
+
+/// For how long copies of one event are told apart.
+pub const TOLD_SECONDS: u64 = 120;
+
 /// How long it is remembered what became of a topic's offsets.
 pub const INDEX_SECONDS: u64 = 86_400;
 

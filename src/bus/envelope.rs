@@ -25,6 +25,12 @@ const VERSION: u8 = 1;
 const HEADER: usize = 54;
 /// Where the log's script finds `time`, counted from 1 as Lua does.
 pub(super) const LUA_TIME: usize = 27;
+/// How an envelope begins that a script makes of what Django published.
+pub(super) const PLAIN_HEAD: [u8; 2] = [VERSION, Kind::Plain as u8];
+/// The largest object of Django's that is logged; larger ones would push everything else out.
+const MOST_KEPT: usize = 64 * 1024;
+/// What Django may publish and nobody needs to hear of later.
+const PASSING: [&str; 4] = ["typing", "user_joined", "user_left", "presence_diff"];
 
 /// What an envelope carries, which decides how it is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +50,9 @@ pub enum Kind {
     Change = 6,
     /// How many messages a thread has: told in its room, the latest of a thread is enough.
     Thread = 7,
+    /// What Django published plainly, with its audience: logged, delivered by offset, never dropped. The body is the object
+    /// that Django published, with `epoch` and `offset` at its end.
+    Plain = 8,
     /// A user's first socket, anywhere. No body.
     Online = 16,
     /// A user's last socket is gone. No body.
@@ -64,6 +73,7 @@ impl Kind {
             5 => Self::Void,
             6 => Self::Change,
             7 => Self::Thread,
+            8 => Self::Plain,
             16 => Self::Online,
             17 => Self::Offline,
             18 => Self::Notice,
@@ -83,6 +93,7 @@ impl Kind {
             Self::Void => "void",
             Self::Change => "change",
             Self::Thread => "thread",
+            Self::Plain => "plain",
             Self::Online => "online",
             Self::Offline => "offline",
             Self::Notice => "notice",
@@ -120,6 +131,8 @@ pub struct Foreign {
     pub to: Option<HashSet<UserId>>,
     /// Not these users.
     pub except: HashSet<UserId>,
+    /// Who comes back should hear of it: it is no sign of the moment, not for nobody, and not too large.
+    pub lasting: bool,
 }
 
 /// What a payload on a fan-out channel may be.
@@ -267,13 +280,28 @@ impl Foreign {
     fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
         let fields: Fields<'_> = serde_json::from_slice(bytes).map_err(|_| Malformed::Json)?;
         let field = |name: &str| fields.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value);
-        field("event").and_then(|event| serde_json::from_str::<String>(event.get()).ok()).ok_or(Malformed::NoEvent)?;
-        let (to, except) = (field("to"), field("except"));
-        if to.is_none() && except.is_none() {
-            return Ok(Self { body: bytes.clone(), to: None, except: HashSet::new() });
-        }
-        let body = without_audience(&fields);
-        Ok(Self { body, to: to.map(users).transpose()?, except: except.map(users).transpose()?.unwrap_or_default() })
+        let event = field("event").and_then(|event| serde_json::from_str::<String>(event.get()).ok());
+        let event = event.ok_or(Malformed::NoEvent)?;
+        let to = field("to").map(users).transpose()?;
+        let except = field("except").map(users).transpose()?;
+        let somebody = to.as_ref().is_none_or(|to| !to.is_empty());
+        let lasting = somebody && bytes.len() <= MOST_KEPT && !PASSING.contains(&event.as_str());
+        let body = if to.is_none() && except.is_none() { bytes.clone() } else { without_audience(&fields) };
+        Ok(Self { body, to, except: except.unwrap_or_default(), lasting })
+    }
+
+    /// Reads what Django published out of an envelope of that kind.
+    ///
+    /// # Errors
+    /// When it is no such envelope's.
+    pub fn within(envelope: &Envelope) -> Result<Self, Malformed> {
+        if envelope.kind == Kind::Plain { Self::decode(&envelope.body) } else { Err(Malformed::Kind) }
+    }
+
+    /// Says whether everybody gets this event.
+    #[must_use]
+    pub fn is_for_all(&self) -> bool {
+        self.to.is_none() && self.except.is_empty()
     }
 
     /// Says whether a user gets this event.

@@ -23,6 +23,16 @@ fn an_audience_is_obeyed_and_removed() {
 }
 
 #[test]
+fn what_is_of_the_moment_for_nobody_or_too_large_does_not_last() {
+    let lasts = |text: &str| foreign(text).expect("is an event").lasting;
+    assert!(lasts(r#"{"event":"new_message"}"#) && lasts(r#"{"event":"hint","to":["1"]}"#));
+    assert!(
+        !lasts(r#"{"event":"typing"}"#) && !lasts(r#"{"event":"user_left"}"#) && !lasts(r#"{"event":"hint","to":[]}"#)
+    );
+    assert!(!lasts(&format!(r#"{{"event":"hint","x":"{}"}}"#, "x".repeat(MOST_KEPT))));
+}
+
+#[test]
 fn malformed_payloads_are_named() {
     for (text, error) in [
         ("{", Malformed::Json),
@@ -44,7 +54,7 @@ fn malformed_payloads_are_named() {
 proptest! {
     #[test]
     fn envelopes_survive_the_journey(
-        kind in prop_oneof![1_u8..=7, 16_u8..=19], epoch: u64, offset: u64, user: i64, time: i64, body: Vec<u8>, online: u64,
+        kind in prop_oneof![1_u8..=8, 16_u8..=19], epoch: u64, offset: u64, user: i64, time: i64, body: Vec<u8>, online: u64,
     ) {
         let kind = Kind::from_byte(kind).expect("is a kind");
         let counted = matches!(kind, Kind::Joined | Kind::Left);

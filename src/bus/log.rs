@@ -31,8 +31,10 @@ static RESERVE: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/begin.lua"), include_str!("lua/reserve.lua"))));
 static POSITION: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/begin.lua"), include_str!("lua/position.lua"))));
-static PUBLISH: LazyLock<Script> =
-    LazyLock::new(|| realtime::script(concat!(include_str!("lua/index.lua"), include_str!("lua/publish.lua"))));
+static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
+    let parts = concat!(include_str!("lua/index.lua"), include_str!("lua/settle.lua"), include_str!("lua/publish.lua"));
+    realtime::script(parts)
+});
 static TRACES: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/traces.lua")));
 
 /// Where a topic stands.
@@ -127,8 +129,8 @@ impl Trace {
 /// The logs of all topics.
 #[derive(Clone)]
 pub struct Log {
-    connection: Connection,
-    metrics: Arc<Metrics>,
+    pub(super) connection: Connection,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Log {
@@ -212,13 +214,12 @@ impl Log {
         Ok(())
     }
 
-    /// Publishes an event's JSON that is not logged, as Django does: with `to` and `except`, if it has them.
+    /// Publishes an event's JSON as Django does, with `to` and `except`, if it has them: who hears it logs it.
     ///
     /// # Errors
     /// When Redis does not answer in time.
     pub async fn tell(&self, topic: Topic, event: Vec<u8>) -> Result<(), BusError> {
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(keyspace::channel(topic)).arg(event);
+        let publish = realtime::publish(&keyspace::channel(topic), &event);
         BusError::within("publishing", publish.query_async(&mut self.connection.clone())).await
     }
 
@@ -323,7 +324,7 @@ impl Log {
 
 /// A new epoch: random, so that a log that was lost and begun again is never taken for the old one. Below 2^53, because
 /// clients may read it as a JavaScript number.
-fn new_epoch() -> String {
+pub(super) fn new_epoch() -> String {
     (rand::random::<u64>() >> 11 | 1).to_string()
 }
 

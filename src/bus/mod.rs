@@ -3,6 +3,7 @@
 //! Owns the envelope, the topics' logs and offsets, and the one subscription of this instance. Knows no seat and no
 //! socket: what arrives goes into bounded queues that the hub empties.
 
+pub mod adopt;
 pub mod channels;
 pub mod check;
 pub mod control;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+pub use adopt::{Adopter, Plain};
 pub use channels::ChannelLayer;
 pub use control::Control;
 pub use envelope::{Envelope, Foreign, Kind, Malformed, Payload};

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -25,8 +26,8 @@ const QUEUE: usize = 32 * 1024;
 /// What arrives for the hub.
 #[derive(Debug)]
 pub enum Inbound {
-    /// A payload on a topic's channel.
-    Message { topic: Topic, payload: Bytes },
+    /// A payload on a topic's channel, and when the subscription was last interrupted before it came.
+    Message { topic: Topic, payload: Bytes, unbroken: Instant },
     /// The topic's channel was subscribed to, for the first time or again: what was published before may be missing.
     Subscribed { topic: Topic },
 }
@@ -60,6 +61,8 @@ pub struct Door {
     shards: Arc<[Shard]>,
     /// How often something may have been missed: a connection was lost, a channel left, a message dropped.
     interruptions: Arc<AtomicU64>,
+    /// Since when the connection has been there.
+    unbroken: Arc<Mutex<Instant>>,
     metrics: Arc<Metrics>,
 }
 
@@ -121,7 +124,9 @@ impl Subscriber {
         let (control, orders) = mpsc::channel(1024);
         let (probe, seen) = watch::channel(0);
         let probe_channel: Arc<str> = keyspace::instance(instance).into();
-        let door = Door { shards: senders.into(), interruptions: Arc::default(), metrics: Arc::clone(&metrics) };
+        let unbroken = Arc::new(Mutex::new(Instant::now()));
+        let door =
+            Door { shards: senders.into(), interruptions: Arc::default(), unbroken, metrics: Arc::clone(&metrics) };
         let router = Router {
             door: door.clone(),
             control,
@@ -165,6 +170,12 @@ impl Subscriber {
         self.door.interruptions.load(Ordering::Acquire)
     }
 
+    /// Subscribes to everything again, on another connection where that is possible; says whether it worked. For when
+    /// commands are answered and nothing is delivered.
+    pub async fn renew(&self, bus: &Bus) -> bool {
+        self.listener.renew(&bus.dialer).await
+    }
+
     /// Sends a number through Redis to ourselves and waits for it: proof that pub/sub delivers, not only that Redis
     /// answers. The caller sets the deadline.
     ///
@@ -181,6 +192,12 @@ impl Subscriber {
 }
 
 impl Door {
+    /// Passes on a payload that arrived on a topic.
+    pub fn message(&self, topic: Topic, payload: Bytes) {
+        let unbroken = *self.unbroken.lock();
+        self.pass(topic, Inbound::Message { topic, payload, unbroken });
+    }
+
     /// Passes on what arrived, or drops it where the hub is behind; that is counted and made up for.
     pub fn pass(&self, topic: Topic, inbound: Inbound) {
         let shard = &self.shards[shard_of(topic, self.shards.len())];
@@ -208,7 +225,12 @@ impl Router {
             }
             PushKind::Subscribe | PushKind::SSubscribe => {
                 if let Some(Value::BulkString(channel)) = push.data.first() {
-                    self.count(|confirmed| _ = confirmed.insert(channel.as_slice().into()));
+                    let mut again = false;
+                    self.count(|confirmed| again = !confirmed.insert(channel.as_slice().into()));
+                    if again {
+                        self.door.interrupt(); // on another connection, and nobody said that the last one was lost
+                        *self.door.unbroken.lock() = Instant::now();
+                    }
                     if let Some(topic) = keyspace::parse_channel(channel) {
                         self.door.pass(topic, Inbound::Subscribed { topic });
                     } else if channel == keyspace::CONTROL.as_bytes() && self.obeyed_before.swap(true, Ordering::AcqRel)
@@ -228,6 +250,7 @@ impl Router {
                 tracing::warn!("the subscriber lost a connection to Redis");
                 self.metrics.bus_disconnects_total.inc();
                 self.door.interrupt();
+                *self.door.unbroken.lock() = Instant::now();
                 // In a Cluster the other nodes' channels live on; those of this one are confirmed anew soon.
                 if !keyspace::are_ids_tagged() {
                     self.count(HashSet::clear);
@@ -245,7 +268,7 @@ impl Router {
 
     fn message(&self, channel: &[u8], payload: Vec<u8>) {
         if let Some(topic) = keyspace::parse_channel(channel) {
-            self.door.pass(topic, Inbound::Message { topic, payload: Bytes::from(payload) });
+            self.door.message(topic, Bytes::from(payload));
         } else if channel == keyspace::CONTROL.as_bytes() {
             self.control(&payload);
         } else if channel == self.probe_channel.as_bytes() {

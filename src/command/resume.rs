@@ -6,8 +6,8 @@ use super::enter::{EnterError, Entrance};
 use super::past::Past;
 use crate::access::Grant;
 use crate::bus::log::TRACED;
-use crate::bus::{BusError, Envelope, Kind, Position};
-use crate::domain::{Hidden, Person, Topic};
+use crate::bus::{BusError, Envelope, Foreign, Kind, Position};
+use crate::domain::{Person, Topic};
 use crate::wire::event::{self, Place};
 
 /// How many events are read at once.
@@ -74,7 +74,7 @@ impl Entrance {
     pub async fn missed(
         &self,
         topic: Topic,
-        hidden: &Hidden,
+        grant: &Grant,
         after: Place,
         until: u64,
     ) -> Result<Option<Missed>, EnterError> {
@@ -92,7 +92,7 @@ impl Entrance {
         let Some(last) = found[..whole].last() else { return Ok(None) };
         let upto = offset(last);
         let events = found.into_iter().take(whole);
-        let events = events.filter_map(|event| Some((offset(&event), seen_by(event, hidden)?))).collect();
+        let events = events.filter_map(|event| Some((offset(&event), seen_by(event, grant)?))).collect();
         Ok(Some(Missed { events, upto, retold }))
     }
 
@@ -108,7 +108,11 @@ impl Entrance {
 }
 
 /// An event as somebody sees it who does not see some users; `None` when there is nothing to see.
-fn seen_by(event: Envelope, hidden: &Hidden) -> Option<Bytes> {
+fn seen_by(event: Envelope, grant: &Grant) -> Option<Bytes> {
+    if event.kind == Kind::Plain {
+        return Foreign::within(&event).ok().filter(|plain| plain.is_for(grant.person.id)).map(|plain| plain.body);
+    }
+    let hidden = &grant.hidden;
     if event.kind == Kind::Void || event.user.is_some_and(|user| hidden.hides(user)) {
         return None;
     }

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Hub, sequence};
-use crate::bus::{Envelope, Foreign, Inbound, Inbox, Malformed, Payload};
+use super::{Hub, plain, sequence};
+use crate::bus::{Envelope, Inbound, Inbox, Malformed, Payload};
 use crate::domain::{Micros, Topic};
 use crate::lifecycle::Lifecycle;
 
@@ -78,7 +78,7 @@ fn dispatch(
     for inbound in batch {
         match inbound {
             Inbound::Subscribed { topic } => hub.doubt(topic),
-            Inbound::Message { topic, payload } => match Payload::decode(&payload) {
+            Inbound::Message { topic, payload, unbroken } => match Payload::decode(&payload) {
                 Ok(Payload::Envelope(envelope)) => {
                     count(hub, &envelope);
                     by_topic.entry(topic).or_default().push(envelope);
@@ -86,7 +86,7 @@ fn dispatch(
                 Ok(Payload::Foreign(foreign)) => {
                     // What came before it for the same topic goes first.
                     deliver(hub, topic, by_topic.remove(&topic).unwrap_or_default(), restless);
-                    deliver_foreign(hub, topic, &foreign);
+                    plain::hear(hub, topic, &foreign, &payload, unbroken);
                 }
                 Err(error) => {
                     hub.metrics.bus_malformed_total.with_label_values(&[error.as_str()]).inc();
@@ -108,13 +108,6 @@ fn deliver(hub: &Hub, topic: Topic, envelopes: Vec<Envelope>, restless: &mut Has
     }
     if accepted.lost {
         hub.lose(topic);
-    }
-}
-
-fn deliver_foreign(hub: &Hub, topic: Topic, foreign: &Foreign) {
-    hub.metrics.bus_received_total.with_label_values(&["django"]).inc();
-    if let Some(gathering) = hub.gathering(topic) {
-        gathering.accept_foreign(foreign);
     }
 }
 

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::Watcher;
-use super::seat::{Delivery, Entry};
+use super::seat::{Delivery, Entry, key};
 use super::sequence::{Hole, Sequence};
 use super::watch::Version;
 use crate::bus::{Envelope, Foreign, Kind, Position};
@@ -41,6 +40,8 @@ struct State {
     sequence: Sequence,
     /// When Postgres was last asked about a hole.
     mended: Option<Instant>,
+    /// When the subscription was asked for.
+    begun_at: Option<Instant>,
     /// How often the subscription had been interrupted when nothing was known to be missing last.
     whole_at: u64,
     /// What came before this place may be lost to seats here.
@@ -244,10 +245,10 @@ impl Gathering {
     }
 
     /// Tells the sequence where the topic stands, if it does not know, and delivers what had waited for that.
-    /// `interruptions` is how many the subscription had before.
-    pub(super) fn begin(&self, position: Position, interruptions: u64) {
+    /// `interruptions` is how many the subscription had before, `asked` when it was asked for.
+    pub(super) fn begin(&self, position: Position, interruptions: u64, asked: Instant) {
         let mut state = self.state.lock();
-        state.whole_at = interruptions;
+        (state.whole_at, state.begun_at) = (interruptions, Some(asked));
         let ready = state.sequence.begin(position);
         self.deliver_all(&mut state, ready);
     }
@@ -270,10 +271,9 @@ impl Gathering {
 
     /// Delivers what Django published, to those it is for.
     pub(super) fn accept_foreign(&self, foreign: &Foreign) {
-        let delivery = Delivery::new(foreign.body.clone(), Class::Message);
-        let mut state = self.state.lock();
-        for seat in state.seats.iter_mut().filter(|seat| foreign.is_for(seat.user)) {
-            seat.give(std::slice::from_ref(&delivery), self.outbox_limit, &self.metrics);
+        let delivery = [Delivery::plain(foreign.clone(), None)];
+        for seat in &mut self.state.lock().seats {
+            seat.give(&delivery, self.outbox_limit, &self.metrics);
         }
     }
 
@@ -284,11 +284,11 @@ impl Gathering {
             return false;
         }
         let (crowd, online) = (std::mem::take(&mut state.crowd), state.crowd_online);
-        let for_all = [crowd_delivery(&crowd, online, &Hidden::default())];
+        let for_all = [Delivery::crowd(&crowd, online, &Hidden::default())];
         for seat in &mut state.seats {
             // Those who share a block with somebody of the crowd get their own.
             if !seat.hidden.is_empty() && crowd.keys().any(|user| seat.hidden.hides(*user)) {
-                let own = [crowd_delivery(&crowd, online, &seat.hidden)];
+                let own = [Delivery::crowd(&crowd, online, &seat.hidden)];
                 seat.give(&own, self.outbox_limit, &self.metrics);
             } else {
                 seat.give(&for_all, self.outbox_limit, &self.metrics);
@@ -331,6 +331,10 @@ impl Gathering {
         may
     }
 
+    pub(super) fn begun_at(&self) -> Option<Instant> {
+        self.state.lock().begun_at
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.state.lock().sequence.has_begun()
     }
@@ -366,18 +370,11 @@ impl Gathering {
     }
 }
 
-/// A crowd's joins and leaves as one event, as somebody sees it who does not see some users.
-fn crowd_delivery(crowd: &BTreeMap<UserId, Option<Bytes>>, online: u64, hidden: &Hidden) -> Delivery {
-    let seen = || crowd.iter().filter(|(user, _)| !hidden.hides(**user));
-    let joined: Vec<&RawValue> = seen().filter_map(|(_, json)| serde_json::from_slice(json.as_ref()?).ok()).collect();
-    let left: Vec<UserId> = seen().filter(|(_, json)| json.is_none()).map(|(user, _)| *user).collect();
-    Delivery::new(Bytes::from(event::presence_diff(&joined, &left, online)), Class::Message)
-}
-
 /// Frames an event for all seats; joins and leaves of a crowd are put aside for the next `presence_diff`.
 fn frame(state: &mut State, envelope: Envelope) -> Option<Delivery> {
     let class = match envelope.kind {
         Kind::Void | Kind::Online | Kind::Offline | Kind::Unread => return None,
+        Kind::Plain => return Foreign::within(&envelope).ok().map(|foreign| Delivery::plain(foreign, envelope.place)),
         Kind::Message | Kind::Change | Kind::Notice => Class::Message,
         Kind::Joined | Kind::Left => {
             if let Some(user) = envelope.user.filter(|_| envelope.online > CROWD) {
@@ -397,9 +394,4 @@ fn frame(state: &mut State, envelope: Envelope) -> Option<Delivery> {
         }
     };
     Some(Delivery::of(envelope, class))
-}
-
-/// The key under which a newer event of the same sort and user replaces a queued one.
-fn key(sort: u64, user: Option<UserId>) -> u64 {
-    user.map_or(0, |user| user.0.cast_unsigned()) << 2 | sort
 }

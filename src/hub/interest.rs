@@ -58,7 +58,7 @@ async fn subscribe(hub: &Hub, topics: Vec<Topic>) {
     if topics.is_empty() {
         return;
     }
-    let interruptions = hub.subscriber.interruptions();
+    let (interruptions, asked) = (hub.subscriber.interruptions(), Instant::now());
     // Both before any state is read: what is sent later arrives.
     let (subscribed, ()) = join(hub.subscriber.subscribe(&topics), hub.channels.join(&topics)).await;
     if let Err(error) = subscribed {
@@ -75,7 +75,7 @@ async fn subscribe(hub: &Hub, topics: Vec<Topic>) {
     for (topic, position) in topics.into_iter().zip(positions) {
         match (position, hub.gathering(topic)) {
             (Ok(position), Some(gathering)) => {
-                gathering.begin(position, interruptions);
+                gathering.begin(position, interruptions, asked);
                 gathering.set_subscribed(true);
             }
             (Err(error), _) => {

@@ -7,6 +7,7 @@ mod dispatch;
 mod gathering;
 mod interest;
 mod members;
+mod plain;
 mod repair;
 mod seat;
 mod sequence;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 pub use gathering::CROWD;
 use gathering::Gathering;
@@ -28,7 +29,7 @@ pub use topics::Topics;
 pub use watch::{Version, Watch};
 pub use watcher::{BEAT, Pulse, Watcher};
 
-use crate::bus::{Bus, ChannelLayer, Inbox, Mend, Subscriber};
+use crate::bus::{Bus, ChannelLayer, Inbox, Mend, Plain, Subscriber};
 use crate::domain::{ConnectionId, Hidden, Topic, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Frame, Outbox};
@@ -58,6 +59,8 @@ pub struct Hub {
     /// Topics with seats that something is lost to.
     lost: Mutex<std::collections::HashSet<Topic>>,
     loss: Notify,
+    /// What Django published plainly and is to be logged.
+    plain: mpsc::Sender<Plain>,
     outbox_limit: usize,
     metrics: Arc<Metrics>,
 }
@@ -77,6 +80,7 @@ impl Hub {
         lifecycle: &Lifecycle,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let (plain, heard) = mpsc::channel(plain::WAITING);
         let hub = Arc::new(Self {
             topics: DashMap::new(),
             members: Members::default(),
@@ -92,12 +96,14 @@ impl Hub {
             unpublished: Mutex::default(),
             lost: Mutex::default(),
             loss: Notify::new(),
+            plain,
             outbox_limit,
             metrics,
         });
         for inbox in inboxes {
             lifecycle.spawn_service("dispatch", dispatch::run(Arc::clone(&hub), inbox, lifecycle.clone()));
         }
+        lifecycle.spawn_service("plain", plain::run(Arc::clone(&hub), heard, lifecycle.clone()));
         lifecycle.spawn_service("interest", interest::run(Arc::clone(&hub), lifecycle.clone()));
         lifecycle.spawn_service("repair", repair::run(Arc::clone(&hub), lifecycle.clone()));
         hub

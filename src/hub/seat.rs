@@ -1,11 +1,13 @@
 //! One seat of a gathering: what it is given, and what it is spared.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 
-use crate::bus::Envelope;
+use crate::bus::{Envelope, Foreign};
 use crate::domain::{ConnectionId, Hidden, UserId};
 use crate::socket::{Class, Frame, Outbox, Pushed};
 use crate::telemetry::Metrics;
@@ -41,6 +43,8 @@ pub(super) struct Delivery {
     frame: Frame,
     class: Class,
     body: Bytes,
+    /// Set when it is for some only.
+    audience: Option<Foreign>,
     /// The same without those words, made when the first seat needs it.
     spared: OnceCell<Option<Frame>>,
 }
@@ -48,7 +52,7 @@ pub(super) struct Delivery {
 impl Delivery {
     pub(super) fn new(body: Bytes, class: Class) -> Self {
         let frame = Frame::text(&body);
-        Self { place: None, user: None, shown: None, frame, class, body, spared: OnceCell::new() }
+        Self { place: None, user: None, shown: None, frame, class, body, audience: None, spared: OnceCell::new() }
     }
 
     /// Frames an envelope.
@@ -58,8 +62,28 @@ impl Delivery {
         delivery
     }
 
+    /// A crowd's joins and leaves as one event, as somebody sees it who does not see some users.
+    pub(super) fn crowd(crowd: &BTreeMap<UserId, Option<Bytes>>, online: u64, hidden: &Hidden) -> Self {
+        let seen = || crowd.iter().filter(|(user, _)| !hidden.hides(**user));
+        let joined: Vec<&RawValue> =
+            seen().filter_map(|(_, json)| serde_json::from_slice(json.as_ref()?).ok()).collect();
+        let left: Vec<UserId> = seen().filter(|(_, json)| json.is_none()).map(|(user, _)| *user).collect();
+        Self::new(Bytes::from(event::presence_diff(&joined, &left, online)), Class::Message)
+    }
+
+    /// Frames what Django published, for those it is for.
+    pub(super) fn plain(foreign: Foreign, place: Option<Place>) -> Self {
+        let mut delivery = Self::new(foreign.body.clone(), Class::Message);
+        delivery.place = place;
+        delivery.audience = (!foreign.is_for_all()).then_some(foreign);
+        delivery
+    }
+
     /// The frame for somebody who does not see some users, if there is one.
-    fn seen_by(&self, hidden: &Hidden) -> Option<Frame> {
+    fn seen_by(&self, user: UserId, hidden: &Hidden) -> Option<Frame> {
+        if self.audience.as_ref().is_some_and(|audience| !audience.is_for(user)) {
+            return None;
+        }
         if self.user.is_some_and(|user| hidden.hides(user)) {
             return None;
         }
@@ -117,7 +141,7 @@ impl Entry {
             Stage::Live { after } => {
                 let after = *after;
                 // The common case, without a single allocation.
-                if let ([only], true) = (deliveries, self.hidden.is_empty()) {
+                if let ([only @ Delivery { audience: None, .. }], true) = (deliveries, self.hidden.is_empty()) {
                     if is_after(only.place, after) {
                         count(metrics, self.outbox.push(&only.frame, only.class), 1);
                     }
@@ -125,7 +149,9 @@ impl Entry {
                 }
                 let wanted = deliveries.iter().filter(|delivery| is_after(delivery.place, after));
                 let frames: Vec<_> = wanted
-                    .filter_map(|delivery| delivery.seen_by(&self.hidden).map(|frame| (frame, delivery.class)))
+                    .filter_map(|delivery| {
+                        delivery.seen_by(self.user, &self.hidden).map(|frame| (frame, delivery.class))
+                    })
                     .collect();
                 if !frames.is_empty() {
                     count(metrics, self.outbox.push_many(&frames), frames.len());
@@ -133,7 +159,7 @@ impl Entry {
             }
             Stage::Entering { kept, bytes } => {
                 for delivery in deliveries {
-                    let Some(frame) = delivery.seen_by(&self.hidden) else { continue };
+                    let Some(frame) = delivery.seen_by(self.user, &self.hidden) else { continue };
                     *bytes += frame.len();
                     kept.push((delivery.place, frame, delivery.class));
                 }
@@ -161,4 +187,9 @@ fn count(metrics: &Metrics, pushed: Pushed, frames: usize) {
 /// Says whether a seat that has everything up to a place still needs an event. Another epoch's offsets do not compare.
 fn is_after(place: Option<Place>, after: Place) -> bool {
     place.is_none_or(|place| place.epoch != after.epoch || place.offset > after.offset)
+}
+
+/// The key under which a newer event of the same sort and user replaces a queued one.
+pub(super) fn key(sort: u64, user: Option<UserId>) -> u64 {
+    user.map_or(0, |user| user.0.cast_unsigned()) << 2 | sort
 }

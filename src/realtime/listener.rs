@@ -156,6 +156,12 @@ impl Listener {
         Connection(self.way.clone())
     }
 
+    /// Subscribes to all that is wanted once more, on another connection or, in a Cluster, on those there are; says
+    /// whether that worked.
+    pub async fn renew(&self, dialer: &Dialer) -> bool {
+        if self.is_cluster() { self.have_all_again().await.is_ok() } else { self.dial_again(dialer).await }
+    }
+
     /// Makes the connection again and subscribes to all that is wanted; says whether that worked. What comes twice
     /// meanwhile is left to who takes the pushes, and so is what did not come: every channel is confirmed anew.
     pub(super) async fn dial_again(&self, dialer: &Dialer) -> bool {

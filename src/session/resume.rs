@@ -134,7 +134,7 @@ impl Sessions {
         let mut piece = Piece { thread: replay.thread, events: Vec::new(), bytes: 0, retold: false };
         let (mut at, mut sent, mut retold) = (since, since, false);
         while at.offset < position.published {
-            let missed = self.entrance.missed(replay.topic, &replay.grant.hidden, at, position.published).await?;
+            let missed = self.entrance.missed(replay.topic, replay.grant, at, position.published).await?;
             let Some(missed) = missed else {
                 outcome("state");
                 return Ok(Err(Untold::TooOld));

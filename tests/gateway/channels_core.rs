@@ -3,7 +3,7 @@
 use community_gateway::domain::{ThreadId, Topic};
 use serde_json::{Value, json};
 
-use crate::channels_stage::{Django, marker, names, topic};
+use crate::channels_stage::{Django, bare, marker, names, topic};
 use crate::dm;
 use crate::support::{RedisServer, RoomSpec, Stack, TestGateway, TestRoom, TestUser, eventually};
 
@@ -41,10 +41,10 @@ async fn what_django_sends_to_a_room_reaches_everybody_once() {
     let [a, b] = &mut clients;
     let mut seen = a.events_until("marker").await;
     seen.retain(|event| event["event"] != "user_joined");
-    assert_eq!(seen, [message.clone(), json!({"event": "hint"}), marker()]);
+    assert_eq!(bare(seen), [message.clone(), json!({"event": "hint"}), marker()]);
     let mut seen = b.events_until("marker").await;
     seen.retain(|event| event["event"] != "user_joined");
-    assert_eq!(seen, [message, marker()]);
+    assert_eq!(bare(seen), [message, marker()]);
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn what_django_sends_to_a_conversation_reaches_both() {
     }
     mixed.django.send(Topic::Dm(ThreadId(thread)), &marker()).await;
     for client in [&mut a, &mut b] {
-        assert_eq!(client.expect_event("marker").await, marker());
+        assert_eq!(bare([client.expect_event("marker").await]), [marker()]);
     }
 }
 

@@ -137,3 +137,13 @@ pub fn names(events: &[Value]) -> Vec<&str> {
 pub fn marker() -> Value {
     json!({"event": "marker"})
 }
+
+/// Events of Django's without the place that they got in the log, which they must have.
+pub fn bare(events: impl IntoIterator<Item = Value>) -> Vec<Value> {
+    let mut events: Vec<_> = events.into_iter().collect();
+    for event in &mut events {
+        let fields = event.as_object_mut().unwrap();
+        assert!(fields.remove("epoch").is_some() && fields.remove("offset").is_some(), "{fields:?}");
+    }
+    events
+}

@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::dm::{conversation, path};
 use super::resume_replay::{enter, place, say, texts, without_limits};
 use crate::support::{RoomSpec, Stack, eventually};
 
@@ -99,4 +100,66 @@ async fn a_change_whose_teller_was_killed_is_told_as_the_message_is_now_and_what
     let behind = events.last().unwrap();
     assert_eq!((&behind["message"]["content"], &behind["offset"]), (&json!("behind"), &json!(taken + 1)));
     two.wait_for_log("an offset was never committed: declaring it void").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_conversations_and_threads_too_what_is_sent_again_elsewhere_is_one_message_and_one_event() {
+    let stack = Stack::start().await;
+    let (mut one, two) = (without_limits(&stack).start().await, without_limits(&stack).start().await);
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let (dm, _) = conversation(&stack, &[&ada, &grace]).await;
+    let (mut g, ..) = enter(&two, &stack, &room, &grace).await;
+    g.send(json!({"type": "create_thread", "title": "t"})).await;
+    let thread = g.wait_for("thread_created").await["thread"]["id"].clone();
+    let open = json!({"type": "open_thread", "thread_id": thread});
+    let inside = json!({"type": "send_message", "content": "in the thread", "client_id": "1", "thread_id": thread});
+    let private = message("in private");
+    let (mut a, ..) = enter(&one, &stack, &room, &ada).await;
+    for client in [&mut g, &mut a] {
+        client.send(open.clone()).await;
+        client.wait_for("thread_state").await;
+    }
+    let mut g_dm = two.dial(&path(dm)).jwt(&stack.jwt(&grace)).connect().await;
+    let mut a_dm = one.dial(&path(dm)).jwt(&stack.jwt(&ada)).connect().await;
+    for client in [&mut g_dm, &mut a_dm] {
+        client.expect_event("dm_state").await;
+    }
+
+    logs(&stack, "-exists").await;
+    a.send(inside.clone()).await;
+    a_dm.send(private.clone()).await;
+    for text in ["in the thread", "in private"] {
+        eventually("it is committed", || async { rows(&stack, text).await == 1 }).await;
+    }
+    one.kill9().await;
+    logs(&stack, "+exists").await;
+
+    // Nobody was told that it worked: both send again, at once, on the other instance.
+    let (mut a, ..) = enter(&two, &stack, &room, &ada).await;
+    let mut a_dm = two.dial(&path(dm)).jwt(&stack.jwt(&ada)).connect().await;
+    for (client, frame, listener) in [(&mut a, inside, &mut g), (&mut a_dm, private, &mut g_dm)] {
+        let (name, text) = (frame["client_id"].clone(), frame["content"].as_str().unwrap().to_owned());
+        let ack = loop {
+            client.send(frame.clone()).await;
+            let answer = client.wait_until("an answer", |event| event["clientId"] == name).await;
+            if answer["event"] == "message_ack" {
+                break answer;
+            }
+        };
+        let content = format!("\"content\":\"{text}\"");
+        let told = |event: &str| event.contains("\"new_message\"") && event.contains(&content);
+        if !listener.seen().iter().any(|event| told(event)) {
+            listener.wait_until(&text, |event| event["message"]["content"] == text).await;
+        }
+        let id = ack["messageId"].as_str().unwrap();
+        // One more, behind which nothing of the first can come.
+        let mut after = frame.clone();
+        (after["content"], after["client_id"]) = (json!("after"), json!(format!("after {text}")));
+        client.send(after).await;
+        listener.wait_until("after", |event| event["message"]["content"] == "after").await;
+        let events: Vec<_> = listener.seen().iter().filter(|event| told(event)).collect();
+        assert_eq!((events.len(), rows(&stack, &text).await), (1, 1), "{events:?}");
+        assert!(events[0].contains(id));
+    }
 }

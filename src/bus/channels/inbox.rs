@@ -9,7 +9,7 @@ use redis::aio::ConnectionManager;
 
 use super::message::{Message, Unreadable};
 use super::{LayerError, Settings, connect};
-use crate::bus::{Door, Inbound};
+use crate::bus::Door;
 use crate::domain::Topic;
 use crate::keyspace::channels as keys;
 use crate::lifecycle::Lifecycle;
@@ -39,7 +39,7 @@ impl Route {
 
     pub(super) fn pass(&self, topic: Topic, event: &Bytes) {
         self.metrics.channels_received_total.inc();
-        self.door.pass(topic, Inbound::Message { topic, payload: event.clone() });
+        self.door.message(topic, event.clone());
     }
 
     /// Counts a message that could not be read; one a minute gets a line in the log.

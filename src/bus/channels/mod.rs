@@ -3,7 +3,7 @@
 //!
 //! Inward, this instance is a member of the groups of those topics that it has seats in; each instance is, and each
 //! delivers to its own seats, so an event comes once to everybody. It goes through the same door as what Django
-//! publishes, and like that it is not logged. Outward, only the instance that published an event sends it on, and only
+//! publishes. Outward, only the instance that published an event sends it on, and only
 //! where somebody else than gateways is in the group. The layer's Redis may be away: both ways stop then, and nothing
 //! else does. Nothing here may delay our own fan-out.
 
