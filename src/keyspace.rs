@@ -91,7 +91,7 @@ pub fn index(topic: Topic) -> String {
 }
 
 /// ZSET of when copies of one event were logged that Django published plainly, so that of all instances that heard a copy one
-/// logs it. Ours; lives [`TOLD_SECONDS`] after the last.
+/// logs it. Ours; lives three times [`TOLD_SECONDS`] after the last.
 #[must_use]
 pub fn told(topic: Topic, fingerprint: u64) -> String {
     let topic = tagged_topic(topic);
@@ -99,7 +99,7 @@ pub fn told(topic: Topic, fingerprint: u64) -> String {
 }
 
 /// For how long copies of one event are told apart.
-pub const TOLD_SECONDS: u64 = 120;
+pub const TOLD_SECONDS: u64 = 60;
 
 /// How long it is remembered what became of a topic's offsets.
 pub const INDEX_SECONDS: u64 = 86_400;

@@ -14,7 +14,7 @@ use redis::Script;
 use ring::digest::{SHA256, digest};
 
 use super::envelope::{LUA_TIME, PLAIN_HEAD};
-use super::log::{KEPT, KEPT_BYTES, TRACED, new_epoch};
+use super::log::{KEPT, KEPT_BYTES, TRACED, new_epoch, parse_epoch};
 use super::{BusError, Kind, Log};
 use crate::domain::{Micros, Topic};
 use crate::keyspace;
@@ -26,8 +26,8 @@ const WINDOW: Duration = Duration::from_secs(keyspace::TOLD_SECONDS);
 const FORGET: Duration = Duration::from_secs(keyspace::TOLD_SECONDS * 2);
 /// What a call to Redis and a clock's grain may take.
 const MARGIN: Duration = Duration::from_millis(250);
-/// How many different events are remembered at most.
-const MOST: usize = 16_384;
+/// Beyond so many different events those are forgotten that are old.
+const MANY: usize = 4_096;
 
 static ADOPT: LazyLock<Script> = LazyLock::new(|| {
     let parts = concat!(
@@ -58,13 +58,21 @@ struct Heard {
     last: Instant,
     /// Its number, and the epoch that numbers it; 0 before Redis has said.
     number: u64,
-    epoch: String,
+    epoch: u64,
 }
 
 /// What this instance has heard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Adopter {
     heard: HashMap<(Topic, u64), Heard>,
+    /// With so many entries it is looked for old ones.
+    sweep_at: usize,
+}
+
+impl Default for Adopter {
+    fn default() -> Self {
+        Self { heard: HashMap::new(), sweep_at: MANY }
+    }
 }
 
 impl Adopter {
@@ -75,16 +83,17 @@ impl Adopter {
     /// When Redis does not answer in time.
     pub async fn adopt(&mut self, log: &Log, plain: &Plain) -> Result<(), BusError> {
         let key = (plain.topic, fingerprint(&plain.body));
-        if self.heard.len() >= MOST && !self.heard.contains_key(&key) {
+        if self.heard.len() >= self.sweep_at {
             self.heard.retain(|_, heard| heard.last.elapsed() < FORGET);
+            self.sweep_at = (self.heard.len() * 2).max(MANY);
         }
-        let fresh = || Heard { since: plain.since, last: plain.heard, number: 0, epoch: String::new() };
+        let fresh = || Heard { since: plain.since, last: plain.heard, number: 0, epoch: 0 };
         let heard = self.heard.entry(key).or_insert_with(fresh);
         if heard.since != plain.since || plain.heard.saturating_duration_since(heard.last) > FORGET {
             *heard = fresh();
         }
         let next = if heard.number == 0 { 0 } else { heard.number + 1 };
-        let (number, epoch) = log.adopt(plain, key.1, next, &heard.epoch).await?;
+        let (number, epoch) = log.adopt(plain, key.1, next, heard.epoch).await?;
         (heard.number, heard.epoch, heard.last) = (number, epoch, plain.heard);
         Ok(())
     }
@@ -92,13 +101,7 @@ impl Adopter {
 
 impl Log {
     /// Returns the number that the copy has, and the epoch that numbers it.
-    async fn adopt(
-        &self,
-        plain: &Plain,
-        fingerprint: u64,
-        number: u64,
-        epoch: &str,
-    ) -> Result<(u64, String), BusError> {
+    async fn adopt(&self, plain: &Plain, fingerprint: u64, number: u64, epoch: u64) -> Result<(u64, u64), BusError> {
         let topic = plain.topic;
         let listening = (plain.since.elapsed() + MARGIN).min(WINDOW);
         let mut call = ADOPT.key(keyspace::position(topic));
@@ -115,7 +118,7 @@ impl Log {
             .arg(LUA_TIME)
             .arg(TRACED)
             .arg(keyspace::INDEX_SECONDS)
-            .arg(epoch)
+            .arg(epoch.to_string())
             .arg(number)
             .arg(u64::try_from(listening.as_micros()).unwrap_or(u64::MAX))
             .arg(keyspace::TOLD_SECONDS)
@@ -128,7 +131,7 @@ impl Log {
         if ours {
             self.metrics.bus_published_total.with_label_values(&[Kind::Plain.as_str()]).inc();
         }
-        Ok((number, epoch))
+        Ok((number, parse_epoch(&epoch)))
     }
 }
 

@@ -328,6 +328,6 @@ pub(super) fn new_epoch() -> String {
     (rand::random::<u64>() >> 11 | 1).to_string()
 }
 
-fn parse_epoch(text: &str) -> u64 {
+pub(super) fn parse_epoch(text: &str) -> u64 {
     text.parse().unwrap_or(0)
 }
