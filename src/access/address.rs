@@ -5,6 +5,7 @@
 //! failed, two minutes.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -85,7 +86,7 @@ impl Drop for FromAddress {
 
 /// New sockets a second, on this instance.
 pub struct HandshakeRate {
-    bucket: Mutex<Bucket>,
+    bucket: Mutex<(Bucket, Shares)>,
     per_second: AtomicU32,
     metrics: Arc<Metrics>,
 }
@@ -94,7 +95,9 @@ impl HandshakeRate {
     /// So many in the long run and as many at once; 0 is any number.
     #[must_use]
     pub fn new(per_second: u32, metrics: Arc<Metrics>) -> Self {
-        let bucket = Mutex::new(Bucket::new(Instant::now()));
+        let now = Instant::now();
+        let bucket =
+            Mutex::new((Bucket::new(now), Shares { since: now, key: RandomState::new(), taken: HashMap::new() }));
         Self { bucket, per_second: AtomicU32::new(per_second), metrics }
     }
 
@@ -103,16 +106,48 @@ impl HandshakeRate {
         self.per_second.store(per_second, Ordering::Relaxed);
     }
 
-    /// Counts one handshake. A quarter of the burst is left to those who return: when a storm has emptied the bucket,
-    /// every place that comes free is theirs until none of them waits.
+    /// Counts one handshake of an address. A quarter of the burst is left to those who return: when a storm has emptied
+    /// the bucket, every place that comes free is theirs until none of them waits. An address that had an eighth of the
+    /// rate within this second leaves half: so it may use what nobody else wants, and keeps nobody out.
     ///
     /// # Errors
     /// When there are too many at this time.
-    pub fn take(&self, returns: bool, now: Instant) -> Result<(), Wait> {
+    pub fn take(&self, address: IpAddr, returns: bool, now: Instant) -> Result<(), Wait> {
         let per_second = self.per_second.load(Ordering::Relaxed);
-        let others = if returns { 0 } else { per_second / 4 };
-        let taken = self.bucket.lock().take_leaving(&Rate::new(per_second, per_second), others, now);
-        taken.inspect_err(|_| self.metrics.limited_total.with_label_values(&["handshakes"]).inc())
+        if per_second == 0 {
+            return Ok(());
+        }
+        let mut state = self.bucket.lock();
+        let (bucket, shares) = &mut *state;
+        let share = shares.of(address, now);
+        let others = match (returns, *share > per_second / 8) {
+            (true, _) => 0,
+            (false, false) => per_second / 4,
+            (false, true) => per_second / 2,
+        };
+        let taken = bucket.take_leaving(&Rate::new(per_second, per_second), others, now);
+        match taken {
+            Ok(()) => *share += 1,
+            Err(_) => self.metrics.limited_total.with_label_values(&["handshakes"]).inc(),
+        }
+        taken
+    }
+}
+
+/// What each address took of the handshakes within a second, under a number that tells nobody which address it is. As
+/// many entries at most as there were handshakes.
+struct Shares {
+    since: Instant,
+    key: RandomState,
+    taken: HashMap<u64, u32>,
+}
+
+impl Shares {
+    fn of(&mut self, address: IpAddr, now: Instant) -> &mut u32 {
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+            (self.since, self.taken) = (now, HashMap::new());
+        }
+        self.taken.entry(self.key.hash_one(counted(address))).or_default()
     }
 }
 
@@ -157,6 +192,13 @@ impl Guesses {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+    /// Many addresses.
+    fn from(number: u32) -> IpAddr {
+        IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0b00_0000 + number))
+    }
+
     fn metrics() -> Arc<Metrics> {
         Arc::new(Metrics::new().expect("names are valid"))
     }
@@ -181,7 +223,7 @@ mod tests {
         let sockets: Vec<_> = (0..2000).map(|_| addresses.enter(IpAddr::from([10, 0, 0, 1]))).collect();
         assert!(sockets.iter().all(Option::is_some));
         let rate = HandshakeRate::new(0, metrics());
-        assert!((0..2000).all(|_| rate.take(false, Instant::now()).is_ok()));
+        assert!((0..2000).all(|_| rate.take(HERE, false, Instant::now()).is_ok()));
     }
 
     #[test]
@@ -189,8 +231,8 @@ mod tests {
         let metrics = metrics();
         let rate = HandshakeRate::new(1000, Arc::clone(&metrics));
         let now = Instant::now();
-        assert_eq!((0..1500).filter(|_| rate.take(true, now).is_ok()).count(), 1000);
-        assert_eq!((0..10).filter(|_| rate.take(true, now + Duration::from_millis(5)).is_ok()).count(), 5);
+        assert_eq!((0..1500).filter(|_| rate.take(HERE, true, now).is_ok()).count(), 1000);
+        assert_eq!((0..10).filter(|_| rate.take(HERE, true, now + Duration::from_millis(5)).is_ok()).count(), 5);
         assert_eq!(metrics.limited_total.with_label_values(&["handshakes"]).get(), 505);
     }
 
@@ -198,13 +240,29 @@ mod tests {
     fn those_who_return_come_first_when_places_are_short() {
         let rate = HandshakeRate::new(1000, metrics());
         let now = Instant::now();
-        assert_eq!((0..1500).filter(|_| rate.take(false, now).is_ok()).count(), 750);
-        assert_eq!((0..1500).filter(|_| rate.take(true, now).is_ok()).count(), 250);
+        assert_eq!((0..1500).filter(|n| rate.take(from(*n), false, now).is_ok()).count(), 750);
+        assert_eq!((0..1500).filter(|_| rate.take(HERE, true, now).is_ok()).count(), 250);
         // What comes free is theirs; only what they leave is the others'.
         let later = now + Duration::from_millis(200);
-        assert_eq!((0..300).filter(|_| rate.take(false, later).is_ok()).count(), 0);
-        assert_eq!((0..300).filter(|_| rate.take(true, later).is_ok()).count(), 200);
-        assert_eq!((0..900).filter(|_| rate.take(false, later + Duration::from_secs(1)).is_ok()).count(), 750);
+        assert_eq!((0..300).filter(|n| rate.take(from(*n), false, later).is_ok()).count(), 0);
+        assert_eq!((0..300).filter(|_| rate.take(HERE, true, later).is_ok()).count(), 200);
+        assert_eq!(
+            (0..900).filter(|n| rate.take(from(*n), false, later + Duration::from_secs(1)).is_ok()).count(),
+            750
+        );
+    }
+
+    #[test]
+    fn one_address_keeps_no_other_out() {
+        let rate = HandshakeRate::new(1000, metrics());
+        let now = Instant::now();
+        assert_eq!((0..9000).filter(|_| rate.take(HERE, false, now).is_ok()).count(), 500);
+        assert_eq!((0..9000).filter(|n| rate.take(from(*n), false, now).is_ok()).count(), 250);
+        // It may have all that nobody else wants.
+        let taken = (0..10)
+            .map(|n| now + Duration::from_millis(400 + n * 100))
+            .map(|later| (0..1000).filter(|_| rate.take(HERE, false, later).is_ok()).count());
+        assert_eq!(taken.sum::<usize>(), 1050);
     }
 
     #[test]

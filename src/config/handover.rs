@@ -7,7 +7,7 @@ use super::variable::{Reader, Variable};
 const BROKER: Variable = Variable::new(
     "GATEWAY_BROKER_URL",
     "redis://127.0.0.1:6379/0",
-    "Celery's broker, `redis://` or `rediss://`; empty turns task hand-over off",
+    "Celery's broker, one server, `redis://` or `rediss://`, no Sentinels and no Cluster; empty turns task hand-over off",
 )
 .fallback("CELERY_BROKER_URL")
 .url()

@@ -15,7 +15,7 @@ const REALTIME: Variable = Variable::new(
 const CACHE: Variable = Variable::new(
     "GATEWAY_CACHE_URL",
     "redis://127.0.0.1:6379/2",
-    "Django's cache: connection tokens, session versions; `redis://` or `rediss://`",
+    "Django's cache: connection tokens, session versions; one server, `redis://` or `rediss://`, no Sentinels and no Cluster",
 )
 .fallback("CACHE_URL")
 .url();

@@ -156,6 +156,18 @@ fn the_cache_falls_back_to_djangos_variable() {
 }
 
 #[test]
+fn only_the_realtime_database_may_have_sentinels_or_be_a_cluster() {
+    for variable in ["GATEWAY_CACHE_URL", "GATEWAY_BROKER_URL"] {
+        for url in ["redis-sentinel://:hunter2@a/2?sentinelServiceName=b", "redis-cluster://a", "rediss-cluster://a"] {
+            let problems = refused(&[(variable, url)]);
+            assert_eq!(problems[0].variable, variable);
+            let said = &problems[0].problem;
+            assert!(said.contains("only GATEWAY_REDIS_URL") && !said.contains("hunter2"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn an_unknown_name_is_a_warning_with_the_nearest_known_one() {
     let (_, warnings) = read(&[("GATEWAY_LISTN", "1"), ("GATEWAY_LOG_FORMATS_FILE", "/x"), ("LISTN", "1")]);
     let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();

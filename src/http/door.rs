@@ -199,7 +199,7 @@ impl Door {
         let ticket = credentials.resume_token.as_deref();
         let returns = ticket.is_some_and(|ticket| self.trust.load().tickets.open(ticket).is_ok());
         // Not the exact wait: with that, all who were turned away now would be back at the same time.
-        self.rate.take(returns, Instant::now()).map_err(|_| Refused::Busy)?;
+        self.rate.take(address, returns, Instant::now()).map_err(|_| Refused::Busy)?;
         let Some(Place::Socket(socket)) = place.take() else { return Err(Refused::SocketsFull) };
         self.metrics.sockets_open.inc();
         Ok(Guard { _socket: socket, _address: of_address, metrics: Arc::clone(&self.metrics) })

@@ -5,7 +5,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::{RoomSpec, Stack};
 
 /// A client's frame with this first byte (flags and opcode), masked with zeros, which leave the payload as it is.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
         len @ ..126 => frame.push(0x80 | len as u8),

@@ -50,6 +50,7 @@ async fn while_redis_stands_still_clients_are_told_and_afterwards_all_goes_on() 
     }
     pair.turns_newcomers_away().await;
     pair.is_not_ready("fan_out").await;
+    pair.heals("Redis frozen for some seconds, and goes on");
     pair.stack.redis_server().resume().await;
     pair.works_again().await;
     assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
@@ -71,6 +72,7 @@ async fn when_redis_was_killed_and_came_back_empty_all_goes_on() {
     }
     pair.turns_newcomers_away().await;
     pair.is_not_ready("fan_out").await;
+    pair.heals("Redis killed and started again, empty");
     pair.stack.redis_server().restart().await;
     pair.works_again().await;
     assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
@@ -107,6 +109,7 @@ async fn those_online_are_online_again_when_redis_came_back_empty() {
 async fn sessions_of_postgres_that_were_ended_are_opened_again() {
     let mut pair = pair().await;
     send_until_stored(&mut pair.clients[0], "before").await;
+    pair.heals("all sessions of Postgres ended");
     let end_all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
     sqlx::query(end_all).execute(&mut *pair.stack.db().acquire().await.unwrap()).await.unwrap();
@@ -132,6 +135,7 @@ async fn a_room_that_is_locked_refuses_and_the_others_go_on() {
     let (refusal, _) = tokio::join!(refused(&mut pair.clients[0]), send_until_stored(&mut elsewhere, "over here"));
     assert_eq!(refusal["code"], "unavailable");
     assert!(refusal["retryAfter"].as_f64().unwrap() > 0.0, "{refusal}");
+    pair.heals("the lock on a room ended");
     lock.rollback().await.unwrap();
     pair.works_again().await;
     assert_eq!(pair.stored("locked out").await, 0);

@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use crate::outages_stage::{Pair, pair_with, send_until_stored};
-use crate::support::{ChaosProxy, PgBouncer, RoomSpec, Stack};
+use crate::support::{ChaosProxy, PgBouncer, PostgresPair, RoomSpec, Stack};
 
 /// Both instances reach Postgres through a proxy.
 async fn through_a_proxy() -> (ChaosProxy, Pair) {
@@ -41,6 +41,7 @@ async fn when_postgres_was_gone_and_came_back_all_goes_on() {
     proxy.cut();
     refuses_but_reads(&mut pair).await;
     pair.is_not_ready("postgres").await;
+    pair.heals("Postgres gone, and back");
     proxy.heal();
     pair.works_again().await;
     pair.all_of(&["before", "from one", "from two"]).await;
@@ -54,6 +55,7 @@ async fn when_postgres_moved_to_another_address_it_is_followed() {
     pair.talk("before").await;
     // The name leads elsewhere from now on, and what was connected is cut off.
     let elsewhere = ChaosProxy::before(split(&pair.stack.database_url()).0).await;
+    pair.heals("Postgres moved to another address");
     proxy.cut();
     proxy.lead_to(elsewhere.address);
     proxy.heal();
@@ -69,6 +71,7 @@ async fn a_postgres_that_falls_silent_is_waited_for() {
     pair.talk("before").await;
     proxy.fall_silent();
     refuses_but_reads(&mut pair).await;
+    pair.heals("Postgres silent, and answering again");
     proxy.heal();
     pair.works_again().await;
     pair.all_of(&["before", "from one", "from two"]).await;
@@ -89,6 +92,7 @@ async fn a_primary_that_became_a_standby_is_left_when_it_no_longer_is() {
     pair.talk("before").await;
     on_database(&pair, "SET default_transaction_read_only = on").await;
     pair.refuses_sends().await;
+    pair.heals("a standby that takes writes again");
     on_database(&pair, "RESET default_transaction_read_only").await;
     pair.works_again().await;
     pair.all_of(&["before", "from one", "from two"]).await;
@@ -106,6 +110,7 @@ async fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
         sqlx::query(statement).execute(pair.stack.db()).await.unwrap();
     }
     pair.refuses_sends().await;
+    pair.heals("a full disk that has room again");
     sqlx::query("DROP TRIGGER disk_full ON community_message").execute(pair.stack.db()).await.unwrap();
     pair.works_again().await;
     pair.all_of(&["before", "from one", "from two"]).await;
@@ -136,6 +141,7 @@ async fn while_every_connection_is_taken_sends_are_refused_in_time() {
         let refusal = client.wait_for("error").await;
         assert_eq!(refusal["code"], "unavailable", "{refusal}");
     }
+    pair.heals("all connections of the pool free again");
     lock.rollback().await.unwrap();
     pair.works_again().await;
     for client in &mut waiting {
@@ -168,4 +174,26 @@ async fn behind_a_pgbouncer_in_transaction_mode_everything_works() {
     bouncer.restart().await;
     pair.talk("after its restart").await;
     pair.all_of(&["before", "from one", "from two", "after its restart"]).await;
+}
+
+#[tokio::test]
+async fn when_postgres_fails_over_to_its_standby_nothing_that_was_acknowledged_is_lost() {
+    let postgres = PostgresPair::start().await;
+    let proxy = ChaosProxy::before(postgres.primary.address).await;
+    let stack = Stack::on_database(format!("postgres://postgres@{}/{}", proxy.address, PostgresPair::DATABASE)).await;
+    let mut pair = Pair::on(stack, &[]).await;
+    for text in ["one", "two", "three"] {
+        pair.talk(text).await;
+    }
+    postgres.primary.kill().await;
+    pair.refuses_sends().await;
+    // The name leads to the standby before that one leads: there is nothing but to read.
+    proxy.lead_to(postgres.standby.address);
+    pair.refuses_sends().await;
+    pair.heals("Postgres failed over to its standby, from its promotion on");
+    postgres.promote();
+    pair.works_again().await;
+    pair.all_of(&["one", "two", "three", "from one", "from two"]).await;
+    assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
+    pair.nobody_left();
 }

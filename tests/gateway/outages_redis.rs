@@ -67,6 +67,7 @@ async fn when_a_node_of_the_cluster_died_and_came_back_all_goes_on() {
     let (_, node) = cluster.place(&format!("community:room:{{{}}}", pair.room.id)).await;
     cluster.nodes[node].kill().await;
     pair.refuses_sends().await;
+    pair.heals("a node of the Cluster killed and started again");
     cluster.nodes[node].restart().await;
     cluster.works().await;
     pair.works_again().await;
@@ -80,6 +81,7 @@ async fn when_sentinels_replace_a_dead_primary_it_is_followed() {
     let redis = WatchedRedis::start().await;
     let mut pair = pair_with(&[("GATEWAY_REDIS_URL", redis.url(3))]).await;
     pair.talk("before").await;
+    pair.heals("the primary killed, Sentinels name another (they wait 0.7 s)");
     redis.servers[0].kill().await;
     pair.refuses_sends().await;
     redis.is_led_by(1).await;
@@ -96,6 +98,7 @@ async fn when_sentinels_replace_a_frozen_primary_it_is_followed() {
     let redis = WatchedRedis::start().await;
     let mut pair = pair_with(&[("GATEWAY_REDIS_URL", redis.url(3))]).await;
     pair.talk("before").await;
+    pair.heals("the primary frozen, Sentinels name another (they wait 0.7 s)");
     redis.servers[0].pause().await;
     redis.is_led_by(1).await;
     pair.works_again().await;
@@ -126,4 +129,43 @@ async fn connections_that_died_without_a_word_are_replaced() {
     pair.gateways[1].wait_for_log(replaced).await;
     eventually("the gateway is ready", || async { pair.gateways[1].ops("/readyz").await.status == 200 }).await;
     pair.all_of(&["before", "meanwhile", "after"]).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_redis_threw_out_follows_again_and_has_everything_when_it_leads() {
+    let redis = WatchedRedis::start().await;
+    let primary = &redis.servers[0];
+    for (name, value) in [("client-output-buffer-limit", "replica 512kb 0 0"), ("repl-backlog-size", "16kb")] {
+        primary.command::<()>(&["CONFIG", "SET", name, value]).await;
+    }
+    let mut pair = pair_with(&[("GATEWAY_REDIS_URL", redis.url(3))]).await;
+    pair.talk("before").await;
+    let says = async |server: usize, what: &str| {
+        redis.servers[server].command::<String>(&["INFO", "replication"]).await.contains(what)
+    };
+    redis.servers[1].pause().await;
+    // Whatever is published goes to the replica too, until its buffer is full; people talk meanwhile.
+    let noise = "x".repeat(256 * 1024);
+    let mut texts = vec!["before".to_owned()];
+    while !says(0, "connected_slaves:0").await {
+        for _ in 0..16 {
+            primary.command::<i64>(&["PUBLISH", "somewhere else", &noise]).await;
+        }
+        texts.push(format!("meanwhile {}", texts.len()));
+        pair.talk(texts.last().unwrap()).await;
+    }
+    redis.servers[1].resume().await;
+    eventually("the replica follows again", || says(1, "master_link_status:up")).await;
+    texts.push("both are back".to_owned());
+    pair.talk("both are back").await;
+    eventually("the replica has everything", || async { primary.command::<i64>(&["WAIT", "1", "1000"]).await == 1 })
+        .await;
+    redis.sees_replica().await;
+    pair.heals("the primary killed after its replica's buffer was full");
+    redis.servers[0].kill().await;
+    redis.is_led_by(1).await;
+    pair.works_again().await;
+    let all = texts.iter().map(String::as_str).chain(["from one", "from two"]);
+    pair.all_of(&all.collect::<Vec<_>>()).await;
+    pair.nobody_left();
 }

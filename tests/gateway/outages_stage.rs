@@ -1,5 +1,7 @@
 //! Two instances whose dependencies have a bad day, and what must hold of them.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use crate::support::{RoomSpec, Stack, TestClient, TestGateway, TestRoom, TestUser, eventually};
@@ -12,6 +14,8 @@ pub struct Pair {
     pub late: TestUser,
     pub clients: [TestClient; 2],
     people: [i64; 2],
+    /// What was made well again, and when.
+    healed: Option<(&'static str, Instant)>,
 }
 
 pub async fn pair() -> Pair {
@@ -58,7 +62,7 @@ impl Pair {
         let room = stack.room(RoomSpec::default()).await;
         let (ada, grace, late) = (stack.user("ada").await, stack.user("grace").await, stack.user("late").await);
         let clients = [gateways[0].enter(&room, &ada).await, gateways[1].enter(&room, &grace).await];
-        Self { stack, gateways, room, late, clients, people: [ada.id, grace.id] }
+        Self { stack, gateways, room, late, clients, people: [ada.id, grace.id], healed: None }
     }
 
     /// A message of the first that both hear.
@@ -105,14 +109,26 @@ impl Pair {
         }
     }
 
+    /// Says that from now on nothing stands in the way. [`Pair::works_again`] then tells how long it took, for the
+    /// table of the runbook, which `tests/recovery` fills in.
+    pub fn heals(&mut self, what: &'static str) {
+        self.healed = Some((what, Instant::now()));
+    }
+
     /// Both may talk, both hear it, and somebody new gets in.
     pub async fn works_again(&mut self) {
         for (at, content) in ["from one", "from two"].into_iter().enumerate() {
             send_until_stored(&mut self.clients[at], content).await;
             self.clients[1 - at].wait_until(content, |event| event["message"]["content"] == content).await;
         }
+        let talking = self.healed.map(|(_, since)| since.elapsed());
         for gateway in &self.gateways {
             gateway.ready().await;
+        }
+        if let (Some((what, since)), Some(talking)) = (self.healed.take(), talking) {
+            eprintln!("recovered | {what} | {} | {}", talking.as_millis(), since.elapsed().as_millis());
+        }
+        for gateway in &self.gateways {
             let dial = gateway.dial(&self.room.path()).jwt(&self.stack.jwt(&self.late));
             let mut late = dial.connect().await;
             let state = late.expect_event("room_state").await;

@@ -11,10 +11,11 @@ use crate::support::{ChaosProxy, Stack, eventually};
 async fn an_emptied_redis_costs_nobody_a_message_or_a_seat() {
     let mut pair = pair().await;
     pair.talk("before").await;
+    pair.heals("Redis emptied (`FLUSHALL`)");
     pair.stack.redis_server().command::<()>(&["FLUSHALL"]).await;
-    pair.talk("after").await;
     pair.works_again().await;
-    pair.all_of(&["before", "after", "from one", "from two"]).await;
+    pair.talk("after").await;
+    pair.all_of(&["before", "from one", "from two", "after"]).await;
     pair.nobody_left();
 }
 
@@ -26,6 +27,7 @@ async fn a_full_redis_refuses_and_goes_on_when_there_is_room() {
     redis.command::<()>(&["CONFIG", "SET", "maxmemory", "100kb"]).await;
     pair.refuses_sends().await;
     pair.turns_newcomers_away().await;
+    pair.heals("a full Redis that has room again");
     pair.stack.redis_server().command::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
     pair.works_again().await;
     pair.all_of(&["before", "from one", "from two"]).await;
@@ -92,6 +94,7 @@ async fn a_redis_that_says_nothing_any_more_is_waited_for() {
     proxy.fall_silent();
     pair.refuses_sends().await;
     pair.is_not_ready("fan_out").await;
+    pair.heals("Redis silent, and answering again");
     proxy.heal();
     pair.works_again().await;
     pair.all_of(&["before", "from one", "from two"]).await;

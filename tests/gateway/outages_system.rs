@@ -55,6 +55,7 @@ async fn without_a_file_left_those_who_are_in_stay_and_the_others_wait() {
     pair.gateways[0].wait_for_log("cannot accept connections: trying again").await;
     pair.talk("without files").await;
     drop(waiting);
+    pair.heals("no file left, and some again");
     limit("4096");
     pair.works_again().await;
     pair.all_of(&["before", "without files", "from one", "from two"]).await;

@@ -5,7 +5,7 @@ use std::panic::Location;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
@@ -70,6 +70,12 @@ impl Dial {
     /// The address to come from: any of 127.0.0.0/8.
     pub fn source(mut self, source: &str) -> Self {
         self.source = Some(source.parse().expect("an address"));
+        self
+    }
+
+    /// Where to connect to instead: a proxy before the gateway.
+    pub fn via(mut self, address: SocketAddr) -> Self {
+        self.address = address;
         self
     }
 
@@ -182,6 +188,18 @@ impl TestClient {
                 panic!("{caller}: could not write: {written:?}");
             }
         }
+    }
+
+    /// The same, where the gateway may have had enough: `false` when it has.
+    pub async fn try_send_raw(&mut self, bytes: &[u8]) -> bool {
+        matches!(tokio::time::timeout(GUARD, self.socket.get_mut().write_all(bytes)).await, Ok(Ok(())))
+    }
+
+    /// Takes one byte out of the TCP connection, past the WebSocket layer, which can read nothing afterwards. `false`
+    /// when the connection has ended.
+    pub async fn read_raw_byte(&mut self) -> bool {
+        let read = tokio::time::timeout(GUARD, self.socket.get_mut().read_u8()).await;
+        read.expect("a byte or the end").is_ok()
     }
 
     async fn send_from(&mut self, message: Message, caller: Caller) {

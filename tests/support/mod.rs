@@ -27,6 +27,7 @@
 //! | [`FakeOpenAi`] | a moderation API that judges by marks and fails as scripted: `score`, `next`, `always`, `hold`, `go_down`, `requests` |
 //! | [`ChaosProxy`] | a TCP proxy that can cut, delay, throttle, fall silent and lead elsewhere |
 //! | [`PgBouncer`] | a pgbouncer in transaction mode before a database |
+//! | [`PostgresPair`] | a primary and a standby that follows it synchronously, to be killed and promoted |
 //! | [`RedisCluster`], [`WatchedRedis`] | three nodes of a Cluster; a primary, a replica and three Sentinels |
 //! | [`eventually`] | polls a condition for what no event announces (counters, keys, rows) |
 //!
@@ -42,6 +43,7 @@ mod http;
 mod openai;
 mod pgbouncer;
 mod postgres;
+mod postgres_pair;
 mod process;
 mod proxy;
 mod redis_server;
@@ -56,6 +58,7 @@ pub use gateway::*;
 pub use http::ask;
 pub use openai::{Act, FakeOpenAi};
 pub use pgbouncer::PgBouncer;
+pub use postgres_pair::PostgresPair;
 pub use proxy::ChaosProxy;
 pub use redis_server::RedisServer;
 pub use redis_setups::{RedisCluster, WatchedRedis};

@@ -145,6 +145,22 @@ impl WatchedRedis {
         url
     }
 
+    /// Waits until no Sentinel thinks that the replica is away, so that one of them may choose it.
+    pub async fn sees_replica(&self) {
+        type Fields = std::collections::HashMap<String, String>;
+
+        for (port, ..) in &self.sentinels {
+            eventually("the Sentinels see the replica", || async {
+                let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).expect("a URL");
+                let mut connection = client.get_multiplexed_async_connection().await.expect("the Sentinel answers");
+                let asked = redis::cmd("SENTINEL").arg("REPLICAS").arg("chat").query_async(&mut connection).await;
+                let replicas: Vec<Fields> = asked.expect("it knows");
+                replicas.iter().any(|of| of["flags"] == "slave" && of["master-link-status"] == "ok")
+            })
+            .await;
+        }
+    }
+
     /// Waits until the Sentinels have made this one the primary.
     pub async fn is_led_by(&self, server: usize) {
         let port = self.servers[server].port.to_string();

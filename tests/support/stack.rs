@@ -21,7 +21,9 @@ pub struct Stack(Arc<Parts>);
 
 struct Parts {
     db: PgPool,
-    database: Database,
+    database_url: String,
+    /// Dropped with this value; `None` when it is somebody else's.
+    _database: Option<Database>,
     redis: RedisServer,
 }
 
@@ -103,8 +105,17 @@ impl Stack {
         let create = tokio::task::spawn_blocking(Database::create);
         let redis = RedisServer::start().await;
         let database = create.await.expect("the database is created");
-        let db = PgPoolOptions::new().max_connections(4).connect(&database.url()).await.expect("Postgres answers");
-        Self(Arc::new(Parts { db, database, redis }))
+        Self::of(database.url(), Some(database), redis).await
+    }
+
+    /// A fresh Redis, and a database that is there, with Django's tables.
+    pub async fn on_database(url: String) -> Self {
+        Self::of(url, None, RedisServer::start().await).await
+    }
+
+    async fn of(database_url: String, database: Option<Database>, redis: RedisServer) -> Self {
+        let db = PgPoolOptions::new().max_connections(4).connect(&database_url).await.expect("Postgres answers");
+        Self(Arc::new(Parts { db, database_url, _database: database, redis }))
     }
 
     /// A gateway on this stack, to be configured and started. Call it again for a second instance.
@@ -113,7 +124,7 @@ impl Stack {
     }
 
     pub fn database_url(&self) -> String {
-        self.0.database.url()
+        self.0.database_url.clone()
     }
 
     /// Direct access to the database.
