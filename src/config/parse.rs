@@ -58,19 +58,16 @@ pub(super) fn url(text: &str, schemes: &[&str]) -> Result<Url, String> {
 
 /// The address of one Redis server and database.
 pub(super) fn redis(text: &str) -> Result<Secret, String> {
-    let scheme = text.trim().split("://").next().unwrap_or_default();
-    if matches!(scheme, "redis-sentinel" | "redis-cluster" | "rediss-cluster") {
-        return Err(format!(
-            "begins with {scheme}://, which only GATEWAY_REDIS_URL may: name one server by redis:// or rediss://, under a \
-             name that leads to the new primary after a failover"
-        ));
-    }
     const LATER: [&str; 6] =
         ["redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster", "sentinel", "cluster"];
     if let Ok(url) = Url::parse(text.trim())
         && LATER.contains(&url.scheme())
     {
-        return Err(format!("{}:// is not supported here: name one server with redis:// or rediss://", url.scheme()));
+        return Err(format!(
+            "{}:// is not supported here, only in GATEWAY_REDIS_URL: name one server with redis:// or rediss://, by a name \
+             that leads to the new primary after a failover",
+            url.scheme()
+        ));
     }
     let url = url(text, &["redis", "rediss"])?;
     if url.host_str().is_none_or(str::is_empty) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -18,6 +19,9 @@ const CONNECTIONS: usize = 10_000;
 const AT_ONCE: usize = 64;
 /// How many of them stay, if they may: `GATEWAY_LIMIT_CONNECTIONS_PER_ADDRESS`.
 const STAY: usize = 1_000;
+
+/// `GATEWAY_HANDSHAKE_RATE`, far below what any machine can ask for.
+const RATE: u32 = 50;
 
 /// One handshake without credentials: the status of its answer, and the connection. 0 when there was none.
 async fn knock(address: SocketAddr, request: &str) -> (u16, Option<TcpStream>) {
@@ -37,7 +41,7 @@ async fn knock(address: SocketAddr, request: &str) -> (u16, Option<TcpStream>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_connections_from_one_address_leave_the_door_open_for_others() {
     let stack = Stack::start().await;
-    let gateway = stack.gateway().env("GATEWAY_HANDSHAKE_RATE", 200).start().await;
+    let gateway = stack.gateway().env("GATEWAY_HANDSHAKE_RATE", RATE).start().await;
     let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
     // Each is a stranger to the login, which answers late; so a socket that got in stays for a while.
     let request = upgrade(&format!("{}?connection_token=00112233445566778899aabbccddeeff", room.path()), "");
@@ -47,6 +51,7 @@ async fn ten_thousand_connections_from_one_address_leave_the_door_open_for_other
     let kept: Arc<Mutex<Vec<TcpStream>>> = kept;
     let entered = Arc::new(AtomicBool::new(false));
     let mut crowd = JoinSet::new();
+    let begun = Instant::now();
     for _ in 0..AT_ONCE {
         let (left, answers, kept, request) =
             (Arc::clone(&left), Arc::clone(&answers), Arc::clone(&kept), Arc::clone(&request));
@@ -78,7 +83,10 @@ async fn ten_thousand_connections_from_one_address_leave_the_door_open_for_other
     let answers = answers.lock().await;
     let (all, refused) = (answers.values().sum::<usize>(), answers.iter().filter(|(status, _)| **status != 101));
     let refused: usize = refused.map(|(_, count)| count).sum();
-    assert!(all >= CONNECTIONS && refused > all / 2, "most are refused: {answers:?}");
+    assert!(all >= CONNECTIONS && refused > 0, "{answers:?}");
+    // The burst, and what came free since.
+    let most = f64::from(RATE) * (begun.elapsed().as_secs_f64() + 1.0);
+    assert!((all - refused) as f64 <= most, "at most {most} are let in: {answers:?}");
     assert!(answers.keys().all(|status| [0, 101, 429, 503].contains(status)), "{answers:?}");
     honest.expect_silence().await;
     gateway.ready().await;

@@ -40,8 +40,7 @@ impl RedisServer {
 
     /// Sends it one command.
     pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let client = redis::Client::open(self.url(0)).expect("a URL");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
+        let mut connection = connection(self.port).await.expect("Redis answers");
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
@@ -116,7 +115,13 @@ async fn answers(port: u16, process: &Process) -> bool {
     if !tokio::time::timeout(GUARD, listening).await.expect("redis-server says neither yes nor no") {
         return false;
     }
+    connection(port).await.is_ok()
+}
+
+/// Connects to whatever speaks Redis on a port, with more patience than the client has by itself.
+pub async fn connection(port: u16) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).expect("a URL");
-    let config = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(Duration::from_secs(10)));
-    client.get_multiplexed_async_connection_with_config(&config).await.is_ok()
+    let patience = Some(Duration::from_secs(10));
+    let config = redis::AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
+    client.get_multiplexed_async_connection_with_config(&config).await
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::redis_server::{RedisServer, next_port};
+use super::redis_server::{RedisServer, connection, next_port};
 use super::{GUARD, eventually};
 
 /// Slots of a Cluster.
@@ -131,8 +131,7 @@ impl WatchedRedis {
     }
 
     async fn ask(&self, port: u16) -> std::collections::HashMap<String, String> {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).expect("a URL");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("the Sentinel answers");
+        let mut connection = connection(port).await.expect("the Sentinel answers");
         redis::cmd("SENTINEL").arg("MASTER").arg("chat").query_async(&mut connection).await.expect("it knows")
     }
 
@@ -151,8 +150,7 @@ impl WatchedRedis {
 
         for (port, ..) in &self.sentinels {
             eventually("the Sentinels see the replica", || async {
-                let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).expect("a URL");
-                let mut connection = client.get_multiplexed_async_connection().await.expect("the Sentinel answers");
+                let mut connection = connection(*port).await.expect("the Sentinel answers");
                 let asked = redis::cmd("SENTINEL").arg("REPLICAS").arg("chat").query_async(&mut connection).await;
                 let replicas: Vec<Fields> = asked.expect("it knows");
                 replicas.iter().any(|of| of["flags"] == "slave" && of["master-link-status"] == "ok")
