@@ -162,7 +162,7 @@ fn only_the_realtime_database_may_have_sentinels_or_be_a_cluster() {
             let problems = refused(&[(variable, url)]);
             assert_eq!(problems[0].variable, variable);
             let said = &problems[0].problem;
-            assert!(said.contains("only GATEWAY_REDIS_URL") && !said.contains("hunter2"), "{said}");
+            assert!(said.contains("only in GATEWAY_REDIS_URL") && !said.contains("hunter2"), "{said}");
         }
     }
 }

@@ -1,11 +1,19 @@
 //! Users, and what a room says about one: everything that decides who gets in.
 
+use sqlx::postgres::PgRow;
+use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::link::ACQUIRE;
 use super::row::{Account, Columns, Membership};
-use super::{Store, StoreError, arguments};
+use super::{READ, Store, StoreError, arguments};
 
 use crate::domain::{Person, Room, RoomId, ThreadId, UserId, Venue};
+
+/// Reads of admissions at once. Two: who comes while one runs need not wait for the slowest of it.
+pub(super) const LANES: usize = 2;
+/// The most admissions of one read.
+pub(super) const TOGETHER: usize = 256;
 
 /// What Django's tables say about one user and one room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,13 +61,22 @@ impl Store {
         rows.first().map_or(Ok(None), |row| Columns::of(row).account())
     }
 
-    /// Reads all that decides whether a user may enter a room, in one round trip.
+    /// Reads all that decides whether a user may enter a room, in one round trip, together with others who want in at
+    /// the same moment.
     ///
     /// # Errors
     /// When Postgres does not answer.
     pub async fn admission(&self, venue: impl Into<Venue>, user: UserId) -> Result<Admission, StoreError> {
-        let found = self.admissions(&[(venue.into(), user)]).await?;
-        found.into_iter().next().ok_or_else(|| StoreError::Unreadable("no row of admission".to_owned()))
+        let read = self.inner.admissions.read((venue.into(), user), |wanted| self.each_admission(wanted));
+        timeout(ACQUIRE + READ, read).await.unwrap_or_else(|_| self.counted(Err(StoreError::Exhausted)))
+    }
+
+    /// Each by itself: a row that nobody can read keeps nobody else out.
+    async fn each_admission(&self, wanted: Vec<(Venue, UserId)>) -> Vec<Result<Admission, StoreError>> {
+        match self.admission_rows(&wanted).await {
+            Ok(rows) => rows.iter().map(admission).collect(),
+            Err(error) => vec![Err(error); wanted.len()],
+        }
     }
 
     /// Reads the same for many users and rooms, in one round trip and in their order.
@@ -67,6 +84,10 @@ impl Store {
     /// # Errors
     /// When Postgres does not answer.
     pub async fn admissions(&self, wanted: &[(Venue, UserId)]) -> Result<Vec<Admission>, StoreError> {
+        self.admission_rows(wanted).await?.iter().map(admission).collect()
+    }
+
+    async fn admission_rows(&self, wanted: &[(Venue, UserId)]) -> Result<Vec<PgRow>, StoreError> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
@@ -85,20 +106,7 @@ impl Store {
         if rows.len() != wanted.len() {
             return Err(StoreError::Unreadable("not one row of admission for each pair".to_owned()));
         }
-        rows.iter()
-            .map(|row| {
-                let mut columns = Columns::of(row);
-                Ok(Admission {
-                    account: columns.account()?,
-                    room: columns.room()?,
-                    membership: columns.membership()?,
-                    circle_member: columns.take()?,
-                    messages_total: columns.take()?,
-                    blocks: user_ids(columns.take()?),
-                    dm: direct(&mut columns)?,
-                })
-            })
-            .collect()
+        Ok(rows)
     }
 
     /// Finds active users by their exact names, in no particular order.
@@ -128,6 +136,19 @@ impl Store {
         let accounts = rows.iter().map(|row| Columns::of(row).account());
         accounts.filter_map(|account| account.map(|found| found.map(|account| account.person)).transpose()).collect()
     }
+}
+
+fn admission(row: &PgRow) -> Result<Admission, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(Admission {
+        account: columns.account()?,
+        room: columns.room()?,
+        membership: columns.membership()?,
+        circle_member: columns.take()?,
+        messages_total: columns.take()?,
+        blocks: user_ids(columns.take()?),
+        dm: direct(&mut columns)?,
+    })
 }
 
 fn direct(columns: &mut Columns<'_>) -> Result<Option<DirectConversation>, StoreError> {

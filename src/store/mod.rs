@@ -9,6 +9,7 @@ mod change;
 mod decide;
 mod error;
 mod flight;
+mod gather;
 mod history;
 mod link;
 mod mark;
@@ -44,9 +45,10 @@ pub use writer::{
     Committed, Draft, Outlet, OutletError, Rejection, Reserved, Stored, Subject, WriteError, Writer, WriterSettings,
 };
 
-use crate::domain::{Message, RoomId};
+use crate::domain::{Message, RoomId, UserId, Venue};
 use crate::telemetry::Metrics;
 use flight::Flights;
+use gather::Gathering;
 use link::{ACQUIRE, Link};
 use sql::Sql;
 
@@ -69,6 +71,7 @@ struct Inner {
     sql: Sql,
     pgbouncer: bool,
     statement_timeout: Duration,
+    admissions: Gathering<(Venue, UserId), Result<Admission, StoreError>>,
     latest: Flights<(RoomId, u32), Result<Arc<Page>, StoreError>>,
     stretches: Flights<Stretch, Result<Arc<Vec<Message>>, StoreError>>,
     metrics: Arc<Metrics>,
@@ -98,6 +101,7 @@ impl Store {
                 sql: Sql::new(&settings.user_table, dm_permission),
                 pgbouncer: settings.pgbouncer,
                 statement_timeout: settings.statement_timeout,
+                admissions: Gathering::new(account::LANES, account::TOGETHER),
                 latest: Flights::new(),
                 stretches: Flights::new(),
                 metrics,
