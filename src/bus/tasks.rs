@@ -2,7 +2,8 @@
 //!
 //! A task is its bytes: adding the same again changes nothing while it waits. Whoever takes tasks has them under a lease
 //! and settles them when they are handed over; when it dies instead, another takes them after the lease. What a task
-//! says is the caller's affair.
+//! says is the caller's affair. A note among them stands for tasks that are still to be made: it is due later, and goes
+//! when they are added.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -20,21 +21,34 @@ pub const MOST: usize = 100_000;
 /// How long whoever took a task has it for itself.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// KEYS: tasks; ARGV: how many may wait, seconds to live, tasks. Returns how many did not fit.
+/// KEYS: tasks; ARGV: how many may wait, seconds to live, number of notes, notes that are done with, tasks. Returns how
+/// many did not fit.
 static ADD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local clock = redis.call('TIME')
           local now = string.format('%.6f', clock[1] + clock[2] / 1000000)
+          local notes = tonumber(ARGV[3])
           local room, dropped = ARGV[1] - redis.call('ZCARD', KEYS[1]), 0
-          for i = 3, #ARGV do
+          for i = 4 + notes, #ARGV do
             if room > 0 then
               room = room - redis.call('ZADD', KEYS[1], 'NX', now, ARGV[i])
             elseif not redis.call('ZSCORE', KEYS[1], ARGV[i]) then
               dropped = dropped + 1
             end
           end
+          for i = 4, 3 + notes do redis.call('ZREM', KEYS[1], ARGV[i]) end
           redis.call('EXPIRE', KEYS[1], ARGV[2])
           return dropped",
+    )
+});
+
+/// KEYS: tasks; ARGV: seconds until they are due, seconds to live, notes.
+static NOTE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local clock = redis.call('TIME')
+          local due = string.format('%.6f', clock[1] + clock[2] / 1000000 + ARGV[1])
+          for i = 3, #ARGV do redis.call('ZADD', KEYS[1], due, ARGV[i]) end
+          redis.call('EXPIRE', KEYS[1], ARGV[2])",
     )
 });
 
@@ -63,19 +77,36 @@ impl TaskQueue {
         Self { connection, added: Arc::default() }
     }
 
-    /// Adds tasks. Returns how many did not fit. May be repeated until it succeeds.
+    /// Leaves notes of tasks that are still to be made. Who takes tasks finds them after `delay`, if they are not done
+    /// with before. There are never more than messages that are being committed, so that they always fit.
     ///
     /// # Errors
     /// When Redis does not answer in time.
-    pub async fn add(&self, tasks: &[Vec<u8>]) -> Result<u64, BusError> {
+    pub async fn note(&self, notes: &[Vec<u8>], delay: Duration) -> Result<(), BusError> {
+        let mut call = NOTE.key(keyspace::TASKS);
+        call.arg(delay.as_secs()).arg(keyspace::TASKS_SECONDS);
+        for note in notes {
+            call.arg(note.as_slice());
+        }
+        BusError::within("noting what is owed", call.invoke_async(&mut self.connection.clone())).await
+    }
+
+    /// Adds tasks, and forgets the notes that stood for them. Returns how many did not fit. May be repeated until it
+    /// succeeds.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time.
+    pub async fn add(&self, tasks: &[Vec<u8>], notes: &[Vec<u8>]) -> Result<u64, BusError> {
         let mut call = ADD.key(keyspace::TASKS);
-        call.arg(MOST).arg(keyspace::TASKS_SECONDS);
-        for task in tasks {
+        call.arg(MOST).arg(keyspace::TASKS_SECONDS).arg(notes.len());
+        for task in notes.iter().chain(tasks) {
             call.arg(task.as_slice());
         }
         let mut connection = self.connection.clone();
         let dropped = BusError::within("keeping tasks", call.invoke_async(&mut connection)).await?;
-        self.added.notify_one();
+        if !tasks.is_empty() {
+            self.added.notify_one();
+        }
         Ok(dropped)
     }
 

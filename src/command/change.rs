@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Actor, Commands, Replies, notice};
+use futures_util::future::join;
+
+use super::{Actor, Commands, Replies, notice, owed};
 use crate::access::Grant;
-use crate::domain::{MessageId, Topic};
+use crate::domain::{Message, MessageId, Topic, UserId};
+use crate::handover::{Cause, Occasion, Owed};
 use crate::store::{Change, Changed, Effect, Target};
 use crate::wire::event::{self, Place};
 use crate::wire::{Code, Refusal};
@@ -36,11 +39,16 @@ impl Commands {
         // Who does not see the author does not see the message: nothing of it is told but that it is gone, which must
         // reach whoever has it on the screen. Who does not see the moderator is told all the same.
         let thread = if let Topic::Thread(thread) = topic { Some(thread) } else { None };
-        let mut mentions = Vec::new();
+        let (mut mentions, mut occasions, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         let (whose, shown, body) = match effect {
             Effect::Edited { message, mentioned } => {
+                let mentioned = message.mentioned_newly(&mentioned);
                 mentions = notice::of_edit(grant, &message, &mentioned);
                 let answered = message.reply_to.as_ref().and_then(|reply| reply.author_id);
+                if !mentioned.is_empty() {
+                    notes.push(Owed::edited(message.id, &mentioned));
+                    occasions.push(occasion(grant, &message, mentioned));
+                }
                 (Some(user), answered, event::message_edited(&message, place))
             }
             Effect::Deleted => (None, None, event::message_deleted(thread, message, Some(user), place)),
@@ -50,8 +58,25 @@ impl Commands {
                 (Some(user), author, body)
             }
         };
-        self.outlet.announce(topic, place, whose, shown, body).await;
+        let announcing = self.outlet.announce(topic, place, whose, shown, body);
+        join(announcing, self.outlet.hand_over(&occasions, &notes)).await;
         notice::tell(&self.log, &mentions).await;
         Ok(Vec::new())
     }
+}
+
+/// What Celery's tasks need to know of an edit.
+fn occasion(grant: &Grant, message: &Message, mentioned: Vec<UserId>) -> Occasion {
+    let occasion = Occasion {
+        cause: Cause::Edited,
+        message: message.id,
+        author: grant.person.id,
+        since: owed::since(Cause::Edited, message),
+        dm: grant.dm.as_ref().map(|dm| dm.thread),
+        others: grant.dm.iter().flat_map(|dm| dm.others.iter().copied()).collect(),
+        agents: grant.dm.iter().flat_map(|dm| dm.agents.iter().copied()).collect(),
+        mentioned,
+        answered: message.reply_to.as_ref().and_then(|reply| reply.author_id),
+    };
+    occasion.without(&grant.hidden)
 }

@@ -83,6 +83,9 @@ impl Commands {
                 }
             };
             self.outlet.announce(topic, place, whose, shown, body).await;
+            if decision == Decision::Approved {
+                self.hand_over_shown(&message).await;
+            }
         }
         if let (Decision::Hidden | Decision::Deleted, Some(author)) = (decision, author) {
             let told = Moderation::removed(message.room_id, message.id);

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use super::Echo;
 use crate::access::Grant;
 use crate::bus::{Envelope, Kind, Log};
-use crate::domain::{Message, MessageId, Person, RoomId, Topic, UserId};
+use crate::domain::{Author, Message, MessageId, RoomId, Topic, UserId, user_ids};
+use crate::handover::Occasion;
 use crate::store::Committed;
 use crate::wire::event;
 
@@ -16,30 +17,37 @@ use crate::wire::event;
 pub(super) fn of_message(message: &Committed<Echo>) -> Vec<(UserId, Envelope)> {
     let Committed { draft, payload, .. } = message;
     let grant = &payload.grant;
-    let author = &grant.person;
+    let author = grant.person.id;
+    let shown = Author {
+        id: Some(author),
+        username: grant.person.username.clone(),
+        avatar_url: grant.person.avatar_url.clone(),
+    };
     let others = grant.dm.iter().flat_map(|dm| dm.others.iter().copied());
     let unread = others.map(|user| (user, unread(user, draft.room_id)));
-    let mentions = ids(&draft.mentions).into_iter().map(|user| (user, mention(draft.room_id, draft.id, author)));
-    unread.chain(mentions).filter(|(user, _)| *user != author.id && !grant.hidden.hides(*user)).collect()
+    let mentioned = user_ids(&draft.mentions).into_iter();
+    let mentions = mentioned.map(|user| (user, mention(draft.room_id, draft.id, author, &shown)));
+    unread.chain(mentions).filter(|(user, _)| *user != author && !grant.hidden.hides(*user)).collect()
 }
 
 /// What goes to the topics of those whom an edit mentions and the text before did not.
-pub(super) fn of_edit(grant: &Grant, message: &Message, before: &str) -> Vec<(UserId, Envelope)> {
-    let (before, author) = (ids(before), &grant.person);
-    let new = ids(&message.mentions).into_iter().filter(|user| !before.contains(user) && *user != author.id);
-    new.filter(|user| !grant.hidden.hides(*user))
-        .map(|user| (user, mention(grant.room.id, message.id, author)))
-        .collect()
+pub(super) fn of_edit(grant: &Grant, message: &Message, mentioned: &[UserId]) -> Vec<(UserId, Envelope)> {
+    let author = grant.person.id;
+    let new = mentioned.iter().copied().filter(|user| *user != author && !grant.hidden.hides(*user));
+    new.map(|user| (user, mention(message.room_id, message.id, author, &message.author))).collect()
 }
 
-/// User ids of a JSON array; what else Django may have put there mentions nobody.
-fn ids(mentions: &str) -> Vec<UserId> {
-    let ids: Vec<i64> = serde_json::from_str(mentions).unwrap_or_default();
-    ids.into_iter().map(UserId).collect()
+/// What goes to the topics of users when a message appears that was held back: as for a new one.
+pub(super) fn of_shown(message: &Message, occasion: &Occasion) -> Vec<(UserId, Envelope)> {
+    let author = occasion.author;
+    let unread = occasion.others.iter().map(|user| (*user, unread(*user, message.room_id)));
+    let mentions = occasion.mentioned.iter();
+    let mentions = mentions.map(|user| (*user, mention(message.room_id, message.id, author, &message.author)));
+    unread.chain(mentions).filter(|(user, _)| *user != author).collect()
 }
 
-fn mention(room: RoomId, message: MessageId, author: &Person) -> Envelope {
-    Envelope::passing(Kind::Notice, author.id, event::mention(room, message, author))
+fn mention(room: RoomId, message: MessageId, user: UserId, author: &Author) -> Envelope {
+    Envelope::passing(Kind::Notice, user, event::mention(room, message, user, author))
 }
 
 /// Says that what a user has not read in a room is to be counted again.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{join, join_all, try_join};
 use tokio::time::Instant;
 
 use super::notice;
 use crate::access::Grant;
 use crate::bus::{ChannelLayer, Envelope, Kind, Log, Note};
-use crate::domain::{Author, Message, Micros, RoomId, ThreadId, Topic, UserId};
-use crate::handover::{Handover, Occasion, Task};
+use crate::domain::{Author, Message, Micros, RoomId, ThreadId, Topic, UserId, user_ids};
+use crate::handover::{Cause, Handover, Occasion, Owed, Task};
 use crate::store::{Committed, Outlet, OutletError, Reserved, Subject};
 use crate::telemetry::Metrics;
 use crate::wire::event::{self, Place};
@@ -80,13 +81,19 @@ impl BusOutlet {
         self.persist(topic, place, &[envelope]).await;
     }
 
+    /// Hands over what is asked for on these occasions, for which notes were left.
+    pub(super) async fn hand_over(&self, occasions: &[Occasion], owed: &[Owed]) {
+        let tasks: Vec<_> = occasions.iter().flat_map(|occasion| self.handover.tasks_of(occasion)).collect();
+        self.keep(&tasks, owed).await;
+    }
+
     /// Keeps tasks again and again until it works or patience ends. Safe, because a task is kept once.
-    async fn keep(&self, tasks: &[Task]) {
+    async fn keep(&self, tasks: &[Task], paid: &[Owed]) {
         let give_up = Instant::now() + PATIENCE;
-        while let Err(error) = self.handover.keep(tasks).await {
+        while let Err(error) = self.handover.keep(tasks, paid).await {
             self.metrics.handover_failures_total.inc();
             if Instant::now() >= give_up {
-                tracing::error!(%error, tasks = tasks.len(), "tasks could not be kept and are lost");
+                tracing::error!(%error, tasks = tasks.len(), "tasks could not be kept: they are made from their notes");
                 return;
             }
             tokio::time::sleep(RETRY).await;
@@ -119,18 +126,24 @@ impl Outlet for BusOutlet {
     }
 
     async fn reserve_for(&self, wanted: &[(Topic, u32)], subjects: &[Subject]) -> Result<Vec<Reserved>, OutletError> {
-        let note = |subject: &Subject| match *subject {
-            Subject::New(message) => Note::New(message),
-            Subject::Changed(message) => Note::Changed(message),
+        let note = |subject: &Subject| match subject {
+            Subject::New { message, .. } => Note::New(*message),
+            Subject::Changed(message) | Subject::Shown(message) | Subject::Edited { message, .. } => {
+                Note::Changed(*message)
+            }
         };
         let notes: Vec<_> = subjects.iter().map(note).collect();
-        let places = self.log.reserve(wanted, &notes).await.map_err(|error| OutletError(error.to_string()))?;
+        let owed: Vec<_> = subjects.iter().filter_map(owed).collect();
+        let places = try_join(self.log.reserve(wanted, &notes), self.handover.owe(&owed)).await;
+        let (places, ()) = places.map_err(|error| OutletError(error.to_string()))?;
         Ok(places.into_iter().map(|place| Reserved { epoch: place.epoch, first: place.offset }).collect())
     }
 
     async fn publish(&self, committed: Vec<Committed<Echo>>) {
         let notices: Vec<_> = committed.iter().flat_map(notice::of_message).collect();
-        let tasks: Vec<_> = committed.iter().flat_map(|message| self.handover.tasks_of(&occasion(message))).collect();
+        let occasions: Vec<_> = committed.iter().map(occasion).collect();
+        let addressed = committed.iter().filter(|message| message.draft.is_addressed());
+        let owed: Vec<_> = addressed.map(|message| Owed::new(Cause::New, message.draft.id)).collect();
         let mut runs: Vec<(Topic, Place, Vec<Envelope>)> = Vec::new();
         let mut counts = Counts::default();
         for message in committed {
@@ -144,7 +157,7 @@ impl Outlet for BusOutlet {
             }
         }
         let publishing = runs.iter().map(|(topic, first, events)| self.persist(*topic, *first, events));
-        futures_util::future::join(self.keep(&tasks), futures_util::future::join_all(publishing)).await;
+        join(self.hand_over(&occasions, &owed), join_all(publishing)).await;
         notice::tell(&self.log, &notices).await;
         for (room, envelope) in counts.envelopes() {
             self.pass(Topic::Room(room), &envelope).await;
@@ -189,17 +202,27 @@ impl Counts {
 fn occasion(message: &Committed<Echo>) -> Occasion {
     let Committed { draft, payload, stored } = message;
     let grant = &payload.grant;
-    let seen = |user: &UserId| !grant.hidden.hides(*user);
-    let mentioned: Vec<i64> = serde_json::from_str(&draft.mentions).unwrap_or_default();
-    Occasion {
+    let occasion = Occasion {
+        cause: Cause::New,
         message: draft.id,
         author: draft.author,
-        created_at: stored.created_at,
+        since: stored.created_at,
         dm: grant.dm.as_ref().map(|dm| dm.thread),
         others: grant.dm.iter().flat_map(|dm| dm.others.iter().copied()).collect(),
         agents: grant.dm.iter().flat_map(|dm| dm.agents.iter().copied()).collect(),
-        mentioned: mentioned.into_iter().map(UserId).filter(seen).collect(),
-        answered: stored.reply.as_ref().and_then(|reply| reply.author_id).filter(seen),
+        mentioned: user_ids(&draft.mentions),
+        answered: stored.reply.as_ref().and_then(|reply| reply.author_id),
+    };
+    occasion.without(&grant.hidden)
+}
+
+/// What Celery may be owed for what an event is about.
+fn owed(subject: &Subject) -> Option<Owed> {
+    match subject {
+        Subject::New { message, addressed } => addressed.then(|| Owed::new(Cause::New, *message)),
+        Subject::Edited { message, mentioned } => (!mentioned.is_empty()).then(|| Owed::edited(*message, mentioned)),
+        Subject::Shown(message) => Some(Owed::new(Cause::Shown, *message)),
+        Subject::Changed(_) => None,
     }
 }
 

@@ -58,3 +58,25 @@ pub struct Message {
     pub is_pinned: bool,
     pub created_at: Micros,
 }
+
+impl Message {
+    /// Whom it mentions.
+    #[must_use]
+    pub fn mentioned(&self) -> Vec<UserId> {
+        user_ids(&self.mentions)
+    }
+
+    /// Whom it mentions, and another text did not. `before` is what that mentioned, as a JSON array of user ids.
+    #[must_use]
+    pub fn mentioned_newly(&self, before: &str) -> Vec<UserId> {
+        let before = user_ids(before);
+        self.mentioned().into_iter().filter(|user| !before.contains(user)).collect()
+    }
+}
+
+/// User ids of a JSON array; what else Django may have put there mentions nobody.
+#[must_use]
+pub fn user_ids(mentions: &str) -> Vec<UserId> {
+    let ids: Vec<i64> = serde_json::from_str(mentions).unwrap_or_default();
+    ids.into_iter().map(UserId).collect()
+}

@@ -19,7 +19,7 @@ pub use emoji::Emoji;
 pub use hidden::Hidden;
 pub use id::{ConnectionId, InstanceName, MessageId, RoomId, ThreadId, UserId};
 pub use member::{Person, Role};
-pub use message::{Author, Message, ReplyPreview};
+pub use message::{Author, Message, ReplyPreview, user_ids};
 pub use room::{Room, Visibility};
 pub use thread::Thread;
 pub use time::Micros;

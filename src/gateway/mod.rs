@@ -140,7 +140,7 @@ impl Gateway {
         let outlet = Arc::new(BusOutlet::new(
             bus.log().clone(),
             channels,
-            handover(&config, &bus, &lifecycle, &metrics)?,
+            handover(&config, &bus, &store, &lifecycle, &metrics)?,
             Arc::clone(&metrics),
         ));
         let writer = Writer::start(&store, &outlet, &lifecycle, WriterSettings::default(), &metrics);

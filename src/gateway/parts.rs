@@ -12,7 +12,7 @@ use crate::access::quota::{Quota, Window};
 use crate::access::returns::Returns;
 use crate::access::{Access, AttachmentRules, Grants, Hits, Nonces};
 use crate::bus::{Bus, ChannelLayer, Door, Envelope, Kind, channels};
-use crate::command::{BusOutlet, Commands, Directory, Entrance, Past};
+use crate::command::{BusOutlet, Commands, Directory, Entrance, Ledger, Past};
 use crate::config::{Config, LayerKind, Limits, Live};
 use crate::domain::{Topic, Venue};
 use crate::handover::{self, Handover};
@@ -86,6 +86,7 @@ pub(super) async fn channel_layer(
 pub(super) fn handover(
     config: &Config,
     bus: &Bus,
+    store: &Store,
     lifecycle: &Lifecycle,
     metrics: &Arc<Metrics>,
 ) -> Result<Handover, BuildError> {
@@ -99,7 +100,8 @@ pub(super) fn handover(
         queue: settings.queue.clone(),
         notice_queue: settings.notice_queue.clone(),
     };
-    Handover::start(broker.expose(), names, bus.tasks(), &config.instance, lifecycle, Arc::clone(metrics))
+    let ledger = Box::new(Ledger::new(store.clone()));
+    Handover::start(broker.expose(), names, bus.tasks(), &config.instance, ledger, lifecycle, Arc::clone(metrics))
         .map_err(BuildError::internal("the broker (GATEWAY_BROKER_URL)"))
 }
 

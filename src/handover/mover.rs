@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::broker::{Broker, BrokerError};
-use super::{Task, envelope};
+use super::{Names, Owed, Task, Witness, WitnessError, envelope, keep};
 use crate::bus::{BusError, TaskQueue};
 use crate::domain::{InstanceName, Micros, UserId};
 use crate::lifecycle::Lifecycle;
@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// How long the last tasks may take at the end.
 const LAST: Duration = Duration::from_millis(600);
+/// When a message is looked for once more that was not committed at first: its commit may have been slow.
+const AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 enum MoveError {
@@ -28,12 +30,16 @@ enum MoveError {
     Bus(#[from] BusError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
 }
 
 /// Moves tasks.
 pub(super) struct Mover {
     pub(super) queue: TaskQueue,
     pub(super) broker: Broker,
+    pub(super) names: Names,
+    pub(super) witness: Box<dyn Witness>,
     pub(super) instance: InstanceName,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -79,7 +85,17 @@ impl Mover {
             if taken.is_empty() {
                 return Ok(());
             }
-            let (done, failed) = self.move_batch(taken).await?;
+            let (mut owed, mut notes, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+            for bytes in taken {
+                match Owed::from_bytes(&bytes) {
+                    Some(one) => {
+                        owed.push(one);
+                        notes.push(bytes);
+                    }
+                    None => tasks.push(bytes),
+                }
+            }
+            let (done, failed) = self.move_batch(tasks).await?;
             let done_with = self.queue.settle(&done).await;
             if let Some((tasks, error)) = failed {
                 // Due again; if this fails too, after the lease.
@@ -87,7 +103,39 @@ impl Mover {
                 return Err(error.into());
             }
             done_with?;
+            if let Err(error) = self.pay(&owed, &notes).await {
+                // After the lease they are looked for again.
+                self.metrics.handover_failures_total.inc();
+                tracing::warn!(%error, "tasks of an owner who is gone cannot be made yet");
+            }
         }
+    }
+
+    /// Makes the tasks of messages whose owners are gone. `notes` are the bytes of what is owed.
+    async fn pay(&self, owed: &[Owed], notes: &[Vec<u8>]) -> Result<(), MoveError> {
+        if owed.is_empty() {
+            return Ok(());
+        }
+        let (mut tasks, mut again) = (Vec::new(), Vec::new());
+        for (owed, occasion) in owed.iter().zip(self.witness.occasions(owed).await?) {
+            let outcome = match &occasion {
+                Some(occasion) => {
+                    tracing::warn!(message = %owed.message(), "the tasks of an owner who is gone are made");
+                    tasks.extend(self.names.tasks_of(occasion));
+                    "made"
+                }
+                None if owed.again => "void",
+                None => {
+                    again.push(owed.second().to_bytes());
+                    continue;
+                }
+            };
+            self.metrics.handover_total.with_label_values(&["message", outcome]).inc();
+        }
+        if !again.is_empty() {
+            self.queue.note(&again, AGAIN).await?;
+        }
+        Ok(keep(&self.queue, &self.metrics, &tasks, notes).await?)
     }
 
     /// Returns what is done with, and what failed and why.

@@ -98,6 +98,17 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    fn subject(&self, message: MessageId) -> Subject {
+        match self {
+            Self::Edited { message: now, mentioned: before } => {
+                Subject::Edited { message, mentioned: now.mentioned_newly(before) }
+            }
+            Self::Deleted | Self::Pinned { .. } | Self::Reacted { .. } => Subject::Changed(message),
+        }
+    }
+}
+
 /// Why nothing can be said to be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
@@ -224,7 +235,7 @@ impl Store {
             Tried::Changed(link, begun) => (link, begun),
         };
         let Begun { effect, author, topic, xid } = begun;
-        let place = self.conclude(link, &xid, topic, &[Subject::Changed(target.message)], outlet).await?;
+        let place = self.conclude(link, &xid, topic, &[effect.subject(target.message)], outlet).await?;
         Ok(Changed::Done { effect, author, topic, place })
     }
 

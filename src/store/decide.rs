@@ -56,7 +56,9 @@ impl Store {
         match verdict.as_str() {
             "ok" => {
                 let topic = Decided::topic(&decided.message, decided.dm);
-                let place = self.conclude(link, &xid, topic, &[Subject::Changed(message)], outlet).await?;
+                let subject =
+                    if decision == Decision::Approved { Subject::Shown(message) } else { Subject::Changed(message) };
+                let place = self.conclude(link, &xid, topic, &[subject], outlet).await?;
                 Ok(Some(Decided { place: Some((topic, place)), ..decided }))
             }
             "silent" => {

@@ -160,7 +160,8 @@ metrics! {
     /// Time from the seat of a client that came back to the last event it missed, in seconds.
     resume_seconds: Histogram [],
     /// Tasks for Celery, by purpose and what became of them (`handed_over`, `repeated`, `online`, `expired`, `refused`,
-    /// `unreadable`).
+    /// `unreadable`); `message`: messages whose owner was gone and whose tasks were `made` from Postgres, or which were
+    /// never committed (`void`).
     handover_total: IntCounterVec ["task", "outcome"],
     /// Tasks that wait for the broker, all instances' together.
     handover_waiting: IntGauge [],

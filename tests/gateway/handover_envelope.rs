@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use community_gateway::domain::{MessageId, Micros, ThreadId, UserId};
 use community_gateway::handover::envelope::{check, write};
-use community_gateway::handover::{Names, Occasion, Purpose, Task};
+use community_gateway::handover::{Cause, Names, Occasion, Purpose, Task};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -109,7 +109,8 @@ fn occasion() -> Occasion {
     Occasion {
         message: MessageId(Uuid::from_u128(1)),
         author: UserId(1),
-        created_at: Micros(1_000_000),
+        cause: Cause::New,
+        since: Micros(1_000_000),
         dm: None,
         others: Vec::new(),
         agents: Vec::new(),
@@ -143,6 +144,15 @@ fn everybody_is_told_once_and_agents_are_asked_once() {
     direct.author = UserId(9);
     assert_eq!(told(&names(), &direct), [(Purpose::Dm, 2, 3601)], "an agent is not asked to answer itself");
     assert_eq!(told(&Names::default(), &direct), [], "nothing is on");
+
+    // Of an edit, those are told whom it mentions and who were not told of the message.
+    let mut edit = Occasion { cause: Cause::Edited, mentioned: users(&[1, 2, 3]), ..occasion() };
+    edit.answered = Some(UserId(3));
+    assert_eq!(told(&names(), &edit), [(Purpose::Mention, 2, 3601)]);
+    let quiet = Names { reply: String::new(), ..names() };
+    assert_eq!(told(&quiet, &edit), [(Purpose::Mention, 2, 3601), (Purpose::Mention, 3, 3601)]);
+    let direct = Occasion { dm: thread, others: users(&[2, 9]), agents: users(&[9]), ..edit };
+    assert_eq!(told(&names(), &direct), []);
 }
 
 proptest! {
@@ -160,7 +170,8 @@ proptest! {
         let occasion = Occasion {
             message: MessageId(Uuid::from_u128(message)),
             author: UserId(author),
-            created_at: Micros(created_at),
+            cause: Cause::New,
+            since: Micros(created_at),
             dm: Some(ThreadId(Uuid::from_u128(thread))),
             agents: users.iter().take(2).copied().collect(),
             mentioned: users.clone(),

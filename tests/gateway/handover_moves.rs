@@ -10,15 +10,15 @@ use uuid::Uuid;
 use crate::dm;
 use crate::support::{GUARD, RedisServer, RoomSpec, Stack, TestClient, TestGateway, TestUser, UserSpec, eventually};
 
-struct Broker(MultiplexedConnection);
+pub struct Broker(MultiplexedConnection);
 
 impl Broker {
-    async fn at(url: &str) -> Self {
+    pub async fn at(url: &str) -> Self {
         Self(redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap())
     }
 
     /// What waits in a list, as a worker would take it: the name, the arguments and the whole element.
-    async fn waiting(&mut self, list: &str) -> Vec<(String, Value, Value)> {
+    pub async fn waiting(&mut self, list: &str) -> Vec<(String, Value, Value)> {
         let all: Vec<Vec<u8>> = redis::cmd("LRANGE").arg(list).arg(0).arg(-1).query_async(&mut self.0).await.unwrap();
         let read = |bytes: &Vec<u8>| {
             assert_eq!(check(bytes, list), Ok(()));
@@ -31,7 +31,7 @@ impl Broker {
     }
 
     /// Waits until so many wait.
-    async fn until(&mut self, list: &str, count: usize) -> Vec<(String, Value, Value)> {
+    pub async fn until(&mut self, list: &str, count: usize) -> Vec<(String, Value, Value)> {
         let waiting = async {
             loop {
                 let waiting = self.waiting(list).await;
@@ -45,7 +45,7 @@ impl Broker {
 }
 
 /// Tasks that wait in the realtime database.
-async fn kept(stack: &Stack) -> i64 {
+pub async fn kept(stack: &Stack) -> i64 {
     redis::cmd("ZCARD").arg("community:tasks").query_async(&mut stack.redis().await).await.unwrap()
 }
 
@@ -74,7 +74,7 @@ impl Scene {
     }
 }
 
-async fn say(client: &mut TestClient, text: &str) -> String {
+pub async fn say(client: &mut TestClient, text: &str) -> String {
     client.send(json!({"type": "send_message", "content": text})).await;
     let event = client.wait_until("the message", |event| event["message"]["content"] == text).await;
     event["message"]["id"].as_str().unwrap().to_owned()

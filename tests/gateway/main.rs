@@ -30,6 +30,7 @@ mod foreign;
 mod frames;
 mod handover_envelope;
 mod handover_moves;
+mod handover_owed;
 mod harness;
 mod history;
 mod hostile;

@@ -288,7 +288,8 @@ fn subjects(drafts: &[&Draft], placed: &[Placed], wanted: &[(Topic, u32)]) -> Ve
     };
     let of = |(topic, _): &(Topic, u32)| {
         let topic = *topic;
-        accepted().filter(move |draft| draft.topic == topic).map(|draft| Subject::New(draft.id))
+        let subject = |draft: &&Draft| Subject::New { message: draft.id, addressed: draft.is_addressed() };
+        accepted().filter(move |draft| draft.topic == topic).map(subject)
     };
     wanted.iter().flat_map(of).collect()
 }

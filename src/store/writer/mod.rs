@@ -65,6 +65,12 @@ impl Draft {
     pub fn is_hidden(&self) -> bool {
         self.mark.as_ref().is_some_and(|mark| mark.hidden)
     }
+
+    /// It is direct, mentions somebody, or answers something.
+    #[must_use]
+    pub fn is_addressed(&self) -> bool {
+        self.dm_thread.is_some() || self.reply_to.is_some() || self.mentions != "[]"
+    }
 }
 
 /// What writing a message settled.

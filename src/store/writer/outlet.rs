@@ -1,6 +1,6 @@
 //! Where committed messages leave the store. Implemented outside: the store knows no bus.
 
-use crate::domain::{MessageId, Topic};
+use crate::domain::{MessageId, Topic, UserId};
 
 use super::{Draft, Stored};
 
@@ -14,12 +14,16 @@ pub struct Reserved {
 }
 
 /// What a place is for, so that others can find out what became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A new message.
-    New(MessageId),
+    /// A new message. `addressed`: it is direct, mentions somebody, or answers something.
+    New { message: MessageId, addressed: bool },
     /// A change of a message that exists.
     Changed(MessageId),
+    /// Its author gives a message another text, which mentions these as the one before did not.
+    Edited { message: MessageId, mentioned: Vec<UserId> },
+    /// A human lets a message pass that was hidden.
+    Shown(MessageId),
 }
 
 /// No places could be had.

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use super::encode;
 use super::message::Text;
-use crate::domain::{MessageId, Person, RoomId, ThreadId, UserId};
+use crate::domain::{Author, MessageId, RoomId, ThreadId, UserId};
 
 /// Pairs as a JSON object, ids as its keys.
 struct Pairs<'a, K, V>(&'a [(K, V)]);
@@ -51,9 +51,9 @@ pub fn unread(rooms: &[(RoomId, u32)], threads: &[(ThreadId, u32)]) -> Vec<u8> {
     encode(&Event { event: "unread", rooms: Pairs(rooms), threads: Pairs(threads) })
 }
 
-/// `mention`: somebody wrote the user's name.
+/// `mention`: somebody, `user`, wrote the receiver's name.
 #[must_use]
-pub fn mention(room: RoomId, message: MessageId, author: &Person) -> Vec<u8> {
+pub fn mention(room: RoomId, message: MessageId, user: UserId, author: &Author) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct AuthorJson<'a> {
@@ -69,7 +69,7 @@ pub fn mention(room: RoomId, message: MessageId, author: &Person) -> Vec<u8> {
         message_id: Text<MessageId>,
         author: AuthorJson<'a>,
     }
-    let (id, username, avatar_url) = (Text(author.id), author.username.as_str(), author.avatar_url.as_deref());
+    let (id, username, avatar_url) = (Text(user), author.username.as_str(), author.avatar_url.as_deref());
     encode(&Event {
         event: "mention",
         room_id: Text(room),
