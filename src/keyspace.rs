@@ -243,7 +243,8 @@ pub fn resume_used(user: UserId, ticket: impl Display) -> String {
     format!("community:resume:{user}:{ticket}")
 }
 
-/// HASH `generation`, `version`: which of a user's resume tickets were revoked. Ours; outlives them.
+/// HASH `generation`, `version`, `at`: which of a user's resume tickets were revoked, and when a logout did. Ours;
+/// outlives them.
 #[must_use]
 pub fn resume_ended(user: UserId) -> String {
     let user = tagged(user);

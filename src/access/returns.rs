@@ -56,16 +56,18 @@ impl Returns {
         Micros(Micros::now().0.saturating_add(self.ahead.load(Ordering::Relaxed)).saturating_add(life))
     }
 
-    /// The generation of the tickets that a user is given now.
+    /// The generation of the tickets that a user is given now, and when the user's sessions were logged out last: what
+    /// Django gave out before to log in with is no good.
     ///
     /// # Errors
     /// When Redis does not answer.
-    pub async fn generation(&self, user: UserId) -> Result<u64, ReturnError> {
+    pub async fn generation(&self, user: UserId) -> Result<(u64, Micros), ReturnError> {
         let call = GENERATION.key(keyspace::resume_ended(user));
-        let asked: Result<(Option<u64>, i64), _> = within(call.invoke_async(&mut self.connection.clone())).await;
-        let (generation, now) = asked.map_err(|_| self.failed())?;
+        let asked: Result<(Option<u64>, i64, Option<i64>), _> =
+            within(call.invoke_async(&mut self.connection.clone())).await;
+        let (generation, now, ended) = asked.map_err(|_| self.failed())?;
         self.note(now);
-        Ok(generation.unwrap_or(0))
+        Ok((generation.unwrap_or(0), Micros(ended.unwrap_or(0))))
     }
 
     /// Uses a ticket up.
@@ -99,7 +101,10 @@ impl Returns {
         let key = keyspace::resume_ended(user);
         let mut revoke = redis::pipe();
         match older_than {
-            Some(version) => revoke.atomic().hset(&key, "version", version),
+            Some(version) => {
+                let now = Micros::now().0.saturating_add(self.ahead.load(Ordering::Relaxed));
+                revoke.atomic().hset(&key, "version", version).hset(&key, "at", now)
+            }
             None => revoke.atomic().hset(&key, "generation", rand::random::<u64>() | 1),
         };
         // Longer than any ticket given before, whatever the clocks say of its time.

@@ -173,10 +173,11 @@ impl Log {
     }
 
     /// Logs and publishes events of one topic at consecutive offsets of one epoch. May be repeated until it succeeds.
+    /// Returns how many were news.
     ///
     /// # Errors
     /// When Redis does not answer in time.
-    pub async fn publish(&self, topic: Topic, first: Place, events: &[Envelope]) -> Result<(), BusError> {
+    pub async fn publish(&self, topic: Topic, first: Place, events: &[Envelope]) -> Result<u64, BusError> {
         let script = &*PUBLISH;
         let mut call = script.key(keyspace::position(topic));
         call.key(keyspace::log(topic))
@@ -196,11 +197,11 @@ impl Log {
         for event in events {
             call.arg(event.encode());
         }
-        let _: u64 = BusError::within("publishing", call.invoke_async(&mut self.connection.clone())).await?;
+        let news = BusError::within("publishing", call.invoke_async(&mut self.connection.clone())).await?;
         for event in events {
             self.metrics.bus_published_total.with_label_values(&[event.kind.as_str()]).inc();
         }
-        Ok(())
+        Ok(news)
     }
 
     /// Publishes something that is not logged: typing.

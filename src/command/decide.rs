@@ -83,7 +83,7 @@ impl Commands {
                 }
             };
             self.outlet.announce(topic, place, whose, shown, body).await;
-            if decision == Decision::Approved {
+            if decision == Decision::Approved && message.id.is_ours() {
                 self.hand_over_shown(&message).await;
             }
         }

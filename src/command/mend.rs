@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::enter::EnterError;
 use super::past::{Past, of_changed, of_new};
-use crate::bus::{BusError, Envelope, Log, Mend, Note, Retelling};
+use crate::bus::{BusError, ChannelLayer, Envelope, Log, Mend, Note, Retelling};
 use crate::domain::{Message, MessageId, Topic};
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -21,15 +21,16 @@ pub struct Mender {
     store: Store,
     log: Log,
     past: Past,
+    channels: ChannelLayer,
     metrics: Arc<Metrics>,
 }
 
 impl Mender {
-    /// Reads there, publishes here.
+    /// Reads there, publishes here, and tells Django's consumers.
     #[must_use]
-    pub fn new(store: Store, log: Log, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: Store, log: Log, channels: ChannelLayer, metrics: Arc<Metrics>) -> Self {
         let past = Past { store: store.clone(), log: log.clone() };
-        Self { store, log, past, metrics }
+        Self { store, log, past, channels, metrics }
     }
 
     async fn mend_run(&self, topic: Topic, first: Place, last: u64, give_up: bool) -> Result<(), BusError> {
@@ -53,7 +54,10 @@ impl Mender {
             };
             match event {
                 Some(event) => {
-                    self.log.publish(topic, place, &[event]).await?;
+                    // Of all instances that mend, the one whose event is news tells consumers.
+                    if self.log.publish(topic, place, std::slice::from_ref(&event)).await? > 0 {
+                        self.channels.tell(topic, &event.body);
+                    }
                     self.metrics.bus_gap_events_total.with_label_values(&["postgres"]).inc();
                     tracing::warn!(%topic, offset, "an offset whose owner is gone was published from Postgres");
                 }

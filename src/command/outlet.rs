@@ -221,7 +221,8 @@ fn owed(subject: &Subject) -> Option<Owed> {
     match subject {
         Subject::New { message, addressed } => addressed.then(|| Owed::new(Cause::New, *message)),
         Subject::Edited { message, mentioned } => (!mentioned.is_empty()).then(|| Owed::edited(*message, mentioned)),
-        Subject::Shown(message) => Some(Owed::new(Cause::Shown, *message)),
+        // Django hands over its own when it makes them.
+        Subject::Shown(message) => message.is_ours().then(|| Owed::new(Cause::Shown, *message)),
         Subject::Changed(_) => None,
     }
 }

@@ -126,7 +126,7 @@ impl Gateway {
                 .await
                 .map_err(BuildError::unreachable("Redis (GATEWAY_REDIS_URL)"))?;
         let channels = channel_layer(&config, door, &lifecycle, &metrics).await?;
-        let mender = Mender::new(store.clone(), bus.log().clone(), Arc::clone(&metrics));
+        let mender = Mender::new(store.clone(), bus.log().clone(), channels.clone(), Arc::clone(&metrics));
         let hub = Hub::start(
             bus.clone(),
             mender,

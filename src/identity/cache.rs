@@ -101,11 +101,20 @@ impl DjangoCache {
     pub async fn session_version(&self, user: UserId) -> Result<Option<i64>, CacheError> {
         let value: Option<Bytes> =
             self.client.get(self.key(&keyspace::session_version(user))).await.map_err(CacheError::Command)?;
-        let Some(bytes) = value else { return Ok(None) };
-        match cached::read(&bytes).map_err(CacheError::Value)? {
-            Value::Int(version) => i64::try_from(version).map(Some).map_err(|_| CacheError::NotAVersion),
-            _ => Err(CacheError::NotAVersion),
+        value.map(|bytes| version(&bytes)).transpose()
+    }
+
+    /// The same for many users at once, in their order. What is no version counts as none.
+    ///
+    /// # Errors
+    /// When the cache does not answer.
+    pub async fn session_versions(&self, users: &[UserId]) -> Result<Vec<Option<i64>>, CacheError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
         }
+        let keys: Vec<String> = users.iter().map(|user| self.key(&keyspace::session_version(*user))).collect();
+        let values: Vec<Option<Bytes>> = self.client.mget(keys).await.map_err(CacheError::Command)?;
+        Ok(values.into_iter().map(|value| version(&value?).ok()).collect())
     }
 
     /// Notes that a user is active, at most once in [`keyspace::SESSION_DEBOUNCE_SECONDS`], as Django does.
@@ -156,5 +165,13 @@ impl DjangoCache {
 
     pub(super) fn key(&self, name: &str) -> String {
         keyspace::cache_key(&self.prefix, &self.version, name)
+    }
+}
+
+/// Reads a session version as Django's cache holds it.
+fn version(bytes: &[u8]) -> Result<i64, CacheError> {
+    match cached::read(bytes).map_err(CacheError::Value)? {
+        Value::Int(version) => i64::try_from(version).map_err(|_| CacheError::NotAVersion),
+        _ => Err(CacheError::NotAVersion),
     }
 }

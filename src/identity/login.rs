@@ -60,9 +60,11 @@ impl Credential {
 pub struct Identity {
     pub user: UserId,
     pub credential: Credential,
-    /// The session that this login belongs to: a JWT's own claim, or for a token the version now in force. `None` when
-    /// the JWT names none, or Django keeps none.
+    /// The session that this login belongs to: a JWT's own claim, or without one, and for a token, the version now in
+    /// force. `None` when Django keeps none.
     pub session_version: Option<i64>,
+    /// When Django made a connection token.
+    pub minted: Option<Micros>,
 }
 
 /// Why somebody is not let in.
@@ -114,12 +116,12 @@ pub struct Login {
 }
 
 impl Login {
-    /// The version that a user's sessions must not be older than. `None` when Django keeps none.
+    /// The versions that users' sessions must not be older than, in their order. `None` where Django keeps none.
     ///
     /// # Errors
-    /// When the cache does not answer, or holds something that is no version.
-    pub async fn session_version(&self, user: UserId) -> Result<Option<i64>, CacheError> {
-        self.cache.session_version(user).await
+    /// When the cache does not answer.
+    pub async fn session_versions(&self, users: &[UserId]) -> Result<Vec<Option<i64>>, CacheError> {
+        self.cache.session_versions(users).await
     }
 
     /// Puts the parts together.
@@ -163,19 +165,20 @@ impl Login {
     /// A token is used up by being asked for, whatever is wrong with it.
     async fn identify_token(&self, token: &str) -> Result<Identity, LoginError> {
         let value = self.cache.take_token(token).await?.ok_or(LoginError::UnknownToken)?;
-        let user = ConnectionToken::parse(&value)?.user_id;
+        let ConnectionToken { user_id: user, created_at, .. } = ConnectionToken::parse(&value)?;
         let session_version = self.cache.session_version(user).await?;
-        Ok(Identity { user, credential: Credential::Token, session_version })
+        Ok(Identity { user, credential: Credential::Token, session_version, minted: Some(created_at) })
     }
 
     async fn identify_jwt(&self, jwt: &str, credential: Credential, now: Micros) -> Result<Identity, LoginError> {
-        let Claims { user, session_version } = self.verifier.load().verify(jwt, now)?;
-        if let Some(claimed) = session_version
-            && let Some(current) = self.cache.session_version(user).await?
-            && claimed != current
-        {
-            return Err(LoginError::SessionEnded);
-        }
-        Ok(Identity { user, credential, session_version })
+        let Claims { user, session_version: claimed } = self.verifier.load().verify(jwt, now)?;
+        let session_version = match (claimed, self.cache.session_version(user).await) {
+            (Some(_), Err(error)) => return Err(error.into()),
+            (Some(claimed), Ok(Some(current))) if claimed != current => return Err(LoginError::SessionEnded),
+            (Some(claimed), Ok(_)) => Some(claimed),
+            // It names none, so that none can be wrong. What is in force says which logout is after it.
+            (None, current) => current.unwrap_or_default(),
+        };
+        Ok(Identity { user, credential, session_version, minted: None })
     }
 }

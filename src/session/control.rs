@@ -126,6 +126,7 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
         }
         Control::CatchUp => {
             sessions.access.grants().forget(None, None);
+            sessions.commands.moderator.reload().await;
             let all = members.all();
             warden::check_versions(sessions, &all).await;
             warden::check_watched(sessions, &all, None).await;

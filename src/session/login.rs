@@ -56,7 +56,7 @@ impl Sessions {
         };
         let generation = match returning {
             Some(generation) => Some(generation),
-            None => self.tickets.generation(identity.user).await,
+            None => self.tickets.generation(&identity).await?,
         };
         Ok(Guest { identity, grant, returned: returning.is_some(), generation, _admitted: admitted })
     }

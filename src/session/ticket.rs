@@ -42,11 +42,19 @@ impl Tickets {
     }
 
     /// The generation of the tickets of somebody who logs in; `None` when there are none to be had.
-    pub(super) async fn generation(&self, user: UserId) -> Option<u64> {
-        if self.life.is_zero() {
-            return None;
+    ///
+    /// # Errors
+    /// When Django made the login's token before it ended the user's sessions.
+    pub(super) async fn generation(&self, identity: &Identity) -> Result<Option<u64>, Close> {
+        if self.life.is_zero() && identity.minted.is_none() {
+            return Ok(None);
         }
-        self.returns.generation(user).await.ok() // without it, the next return costs a login
+        // Without it, the next return costs a login.
+        let Ok((generation, ended)) = self.returns.generation(identity.user).await else { return Ok(None) };
+        if identity.minted.is_some_and(|minted| minted < ended) {
+            return Err(Close::SESSION_ENDED);
+        }
+        Ok(Some(generation))
     }
 }
 
@@ -61,7 +69,7 @@ impl Sessions {
             if reason == "unavailable" { Close::TRY_LATER } else { Close::NOT_AUTHENTICATED }
         })?;
         let (user, session_version) = (ticket.user, ticket.session_version);
-        Ok((Identity { user, credential: Credential::Ticket, session_version }, ticket.generation))
+        Ok((Identity { user, credential: Credential::Ticket, session_version, minted: None }, ticket.generation))
     }
 
     async fn check_ticket(&self, text: &str) -> Result<Ticket, &'static str> {
@@ -96,7 +104,8 @@ pub async fn renew(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
         }
         let returned = std::mem::take(&mut *sessions.tickets.returned.lock());
         if !returned.is_empty() {
-            let members = returned.into_iter().flat_map(|user| sessions.hub.members().of(user)).collect();
+            let members: Vec<_> = returned.into_iter().flat_map(|user| sessions.hub.members().of(user)).collect();
+            warden::check_versions(&sessions, &members).await;
             warden::check(&sessions, members).await;
         }
         if due.is_empty() {
@@ -107,7 +116,7 @@ pub async fn renew(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
         for (user, connection) in due.drain(due.len().saturating_sub(each)..) {
             let found = sessions.hub.members().of(user).into_iter().find(|member| member.connection == connection);
             if let Some(Member { outbox, session_version, generation, .. }) = found {
-                let identity = Identity { user, credential: Credential::Ticket, session_version };
+                let identity = Identity { user, credential: Credential::Ticket, session_version, minted: None };
                 sessions.tickets.give(&identity, generation, &outbox);
             }
         }

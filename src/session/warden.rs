@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
 
 use super::Sessions;
 use super::login::closes;
@@ -17,6 +17,8 @@ use crate::wire::{Close, event};
 
 /// How long one round over all members takes.
 const ROUND: Duration = Duration::from_secs(15);
+/// The version that Django begins with: a session that began when it kept none is of no later one.
+const FIRST: i64 = 1;
 /// How many rights one query looks up.
 const BATCH: usize = 500;
 /// Time between two queries for what presence sockets watch, at least: where very much is watched, a round takes longer.
@@ -35,7 +37,9 @@ async fn members(sessions: &Sessions, lifecycle: &Lifecycle) {
         let pause = ROUND / u32::try_from(rounds).unwrap_or(u32::MAX);
         let mut batches = members.chunks(BATCH);
         for _ in 0..rounds {
-            check(sessions, batches.next().unwrap_or_default().to_vec()).await;
+            let batch = batches.next().unwrap_or_default();
+            check_versions(sessions, batch).await;
+            check(sessions, batch.to_vec()).await;
             tokio::select! {
                 () = lifecycle.stopping() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -157,23 +161,23 @@ fn watched<T>(members: &[Member], wanted: impl Fn(Topic) -> Option<T>) -> Vec<(A
     all
 }
 
-/// Looks up session versions, and ends the sessions of users who have logged out everywhere. Sessions that are bound to
-/// no version cannot be told apart and go on.
+/// Looks up session versions, and ends the sessions of users who have logged out everywhere.
 pub(super) async fn check_versions(sessions: &Sessions, members: &[Member]) {
     for batch in members.chunks(BATCH) {
-        let looking = batch.iter().filter_map(|member| {
-            let version = member.session_version?;
-            Some(async move { (member, version, sessions.login.session_version(member.user).await) })
-        });
-        for (member, version, current) in join_all(looking).await {
-            match current {
-                Ok(Some(current)) if version < current => {
-                    sessions.tickets.returns.revoke(member.user, Some(current)).await;
-                    member.outbox.close(Close::SESSION_ENDED);
-                }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "a session version could not be looked up again"),
+        let users: Vec<UserId> = batch.iter().map(|member| member.user).collect();
+        let current = match sessions.login.session_versions(&users).await {
+            Ok(current) => current,
+            Err(error) => {
+                tracing::warn!(%error, "session versions could not be looked up again");
+                return;
             }
+        };
+        for (member, current) in batch.iter().zip(current) {
+            let Some(current) = current.filter(|current| member.session_version.unwrap_or(FIRST) < *current) else {
+                continue;
+            };
+            sessions.tickets.returns.revoke(member.user, Some(current)).await;
+            member.outbox.close(Close::SESSION_ENDED);
         }
     }
 }

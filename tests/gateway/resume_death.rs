@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::dm::{conversation, path};
 use super::resume_replay::{enter, place, say, texts, without_limits};
+use crate::channels_stage::{Django, topic};
 use crate::support::{RoomSpec, Stack, eventually};
 
 /// Lets logs be written or not: no other script of a room's asks whether a key exists.
@@ -30,6 +31,8 @@ async fn what_a_killed_instance_had_committed_is_told_at_its_place_and_acknowled
     let (mut one, two) = (without_limits(&stack).start().await, without_limits(&stack).start().await);
     let room = stack.room(RoomSpec::default()).await;
     let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let mut django = Django::at(&stack.redis_server().url(3)).await;
+    django.join(topic(&room)).await;
     let (mut g, ..) = enter(&two, &stack, &room, &grace).await;
     let (mut a, epoch, _) = enter(&one, &stack, &room, &ada).await;
     let known = say(&mut a, "before").await["offset"].as_u64().unwrap();
@@ -65,6 +68,14 @@ async fn what_a_killed_instance_had_committed_is_told_at_its_place_and_acknowled
     assert_eq!(next["offset"], known + 2);
     assert_eq!(g.expect_event("new_message").await, next, "and nothing between");
     assert_eq!(two.metric("community_gateway_bus_gap_events_total", &[("source", "postgres")]).await, 1.0);
+
+    // A consumer of Django's hears it too, once.
+    let mut heard = Vec::new();
+    while !heard.contains(&json!("after")) {
+        heard.extend(django.next(1).await.into_iter().map(|event| event["message"]["content"].clone()));
+    }
+    heard.retain(|text| text.is_string());
+    assert_eq!(heard, ["before", "orphan", "after"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -281,7 +281,7 @@ impl Stack {
     /// A fresh connection token in Django's cache (as JSON; what Django pickles is for the golden and interop tests).
     pub async fn token(&self, user: &TestUser) -> String {
         let token = Uuid::new_v4().simple().to_string();
-        let seconds = Micros::now().seconds();
+        let seconds = Micros::now().0 as f64 / 1e6;
         let value = json!({
             "user_id": user.id,
             "username": user.username,

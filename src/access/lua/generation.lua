@@ -1,5 +1,6 @@
 -- Says which generation of a user's resume tickets is good now, and what time it is.
--- KEYS: ended (HASH generation, version)
--- Returns: the generation or nothing, microseconds
+-- KEYS: ended (HASH generation, version, at)
+-- Returns: the generation or nothing, microseconds, when the user's sessions were ended last, in microseconds, or nothing
 local clock = redis.call('TIME')
-return { redis.call('HGET', KEYS[1], 'generation'), clock[1] * 1000000 + clock[2] }
+local ended = redis.call('HMGET', KEYS[1], 'generation', 'at')
+return { ended[1], clock[1] * 1000000 + clock[2], ended[2] }

@@ -1,5 +1,5 @@
 -- Uses a resume ticket up, or says why it is not good. The clock is Redis's, so that instances need not agree on the time.
--- KEYS: used (of this ticket), ended (HASH generation, version: what was revoked of the user's)
+-- KEYS: used (of this ticket), ended (HASH generation, version, at: what was revoked of the user's, and when)
 -- ARGV: when it expires in microseconds, its generation, its session version or nothing
 -- Returns: ok, expired, revoked or replayed; the time in microseconds
 local clock = redis.call('TIME')

@@ -1,0 +1,447 @@
+//! Every order of Django's and every right that it may change, on two instances: in force when it is ordered, and made up
+//! for when the order is lost.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::dm;
+use crate::moderation_stage::Lists;
+use crate::resume_replay::without_limits;
+use crate::support::{GUARD, GatewayBuilder, RoomSpec, Stack, TestClient, TestGateway, TestRoom, TestUser, eventually};
+
+/// Where it happens.
+#[derive(Clone, Copy)]
+enum Place {
+    /// A public room; Ada is a member, Grace is not.
+    Public,
+    /// A private room; both are members.
+    Private,
+    /// A circle's room; both are in the circle.
+    Circle,
+    /// A conversation of the two.
+    Direct,
+}
+
+/// What becomes of Ada's tabs, one on each instance. Grace's stay as they are.
+#[derive(Clone, Copy)]
+enum Effect {
+    /// They close. `comes_back` says whether their tickets are good all the same.
+    Closed { code: u16, comes_back: bool },
+    /// What she sends is refused.
+    Refused(&'static str),
+    /// What she was not allowed is done.
+    Allowed,
+    /// She, and Grace, are told.
+    Told(&'static str),
+}
+
+/// A case: what Django writes, what it orders, what comes of it, and whether that comes of itself when the order is lost.
+struct Case {
+    name: &'static str,
+    place: Place,
+    sql: &'static str,
+    order: &'static str,
+    effect: Effect,
+    made_up: bool,
+}
+
+const fn case(name: &'static str, place: Place, sql: &'static str, order: &'static str, effect: Effect) -> Case {
+    Case { name, place, sql, order, effect, made_up: true }
+}
+
+const OF_ADA: &str = r#"{"action":"refresh","room":"{room}","user":"{ada}"}"#;
+const OF_ROOM: &str = r#"{"action":"room_changed","room":"{room}"}"#;
+const ROLE: &str = "UPDATE community_roommembership SET role = '{role}' WHERE room_id = '{room}' AND user_id = {ada}";
+const OUT: Effect = Effect::Closed { code: 4003, comes_back: false };
+const ENDED: Effect = Effect::Closed { code: 4001, comes_back: false };
+
+/// The orders and rights. `{…}` stands for the ids of the case.
+fn cases() -> Vec<Case> {
+    use Effect::{Allowed, Closed, Refused, Told};
+    use Place::{Circle, Direct, Private, Public};
+    let role = |role| -> &'static str { ROLE.replace("{role}", role).leak() };
+    vec![
+        Case {
+            made_up: false, // nothing of it is written anywhere
+            ..case("disconnect", Public, "", r#"{"action":"disconnect","user":"{ada}"}"#, ENDED)
+        },
+        case("logout", Public, "version", r#"{"action":"logout","user":"{ada}","session_version":2}"#, ENDED),
+        Case {
+            made_up: false, // as above
+            ..case(
+                "kick",
+                Public,
+                "",
+                r#"{"action":"kick","room":"{room}","user":"{ada}"}"#,
+                Closed { code: 4003, comes_back: true },
+            )
+        },
+        case("ban", Public, role("banned"), OF_ADA, OUT),
+        case("ban, told of the user", Public, role("banned"), r#"{"action":"refresh","user":"{ada}"}"#, OUT),
+        case("ban, told of all", Public, role("banned"), r#"{"action":"refresh"}"#, OUT),
+        case("mute", Public, role("muted"), OF_ADA, Refused("cannot_send")),
+        case("role given", Public, role("moderator"), OF_ADA, Allowed),
+        case(
+            "deactivated",
+            Public,
+            "UPDATE users_user SET is_active = false WHERE id = {ada}",
+            r#"{"action":"refresh","user":"{ada}"}"#,
+            ENDED,
+        ),
+        case(
+            "membership ended",
+            Private,
+            "UPDATE community_roommembership SET is_active = false WHERE room_id = '{room}' AND user_id = {ada}",
+            OF_ADA,
+            OUT,
+        ),
+        case(
+            "membership gone",
+            Private,
+            "DELETE FROM community_roommembership WHERE room_id = '{room}' AND user_id = {ada}",
+            OF_ADA,
+            OUT,
+        ),
+        case(
+            "left the circle",
+            Circle,
+            "UPDATE thrive_circle_circlemembership SET is_active = false WHERE circle_id = '{room}' AND user_id = {ada}",
+            OF_ADA,
+            OUT,
+        ),
+        case(
+            "archived",
+            Public,
+            "UPDATE community_room SET is_archived = true WHERE id = '{room}'",
+            OF_ROOM,
+            Refused("room_archived"),
+        ),
+        case(
+            "slow mode",
+            Public,
+            "UPDATE community_room SET slow_mode_seconds = 600 WHERE id = '{room}'",
+            OF_ROOM,
+            Refused("slow_mode"),
+        ),
+        case(
+            "trust to post",
+            Public,
+            "UPDATE community_room SET min_trust_to_post = 4 WHERE id = '{room}'",
+            OF_ROOM,
+            Refused("trust_too_low"),
+        ),
+        Case {
+            made_up: false, // what it changes is in force; how it looks is seen with the next state
+            ..case(
+                "renamed",
+                Public,
+                "UPDATE community_room SET name = 'Other' WHERE id = '{room}'",
+                OF_ROOM,
+                Told("room_updated"),
+            )
+        },
+        case(
+            "made private",
+            Public,
+            "UPDATE community_roommembership SET user_id = {grace} WHERE room_id = '{room}'; \
+             UPDATE community_room SET visibility = 'private' WHERE id = '{room}'",
+            OF_ROOM,
+            OUT,
+        ),
+        case(
+            "block",
+            Direct,
+            "INSERT INTO community_userblock (id, created_at, blocker_id, blocked_id) \
+             VALUES (gen_random_uuid(), now(), {grace}, {ada})",
+            r#"{"action":"block_changed","users":["{ada}","{grace}"]}"#,
+            Refused("blocked"),
+        ),
+        case(
+            "out of the conversation",
+            Direct,
+            "DELETE FROM community_directmessagethread_participants WHERE user_id = {ada}",
+            r#"{"action":"refresh","thread":"{thread}"}"#,
+            OUT,
+        ),
+        Case {
+            made_up: false, // the row says so to whoever reads it next
+            ..case(
+                "decided",
+                Public,
+                "UPDATE community_message SET is_hidden = true WHERE id = '{message}'",
+                r#"{"action":"moderation","message":"{message}","decision":"hidden"}"#,
+                Told("message_deleted"),
+            )
+        },
+        case("lists", Public, "lists", r#"{"action":"reload"}"#, Refused("blocked by the lists")),
+    ]
+}
+
+struct Scene<'a> {
+    stack: &'a Stack,
+    gateways: &'a [TestGateway; 2],
+    lists: &'a Lists,
+    case: &'a Case,
+    ada: TestUser,
+    grace: TestUser,
+    room: TestRoom,
+    thread: Uuid,
+    message: Uuid,
+}
+
+impl<'a> Scene<'a> {
+    async fn of(stack: &'a Stack, gateways: &'a [TestGateway; 2], lists: &'a Lists, case: &'a Case, run: &str) -> Self {
+        let name = |who: &str| format!("{who}-{run}-{}", case.name.replace([' ', ','], ""));
+        let (ada, grace) = (stack.user(&name("ada")).await, stack.user(&name("grace")).await);
+        let closed = RoomSpec { visibility: "private", ..RoomSpec::default() };
+        let (thread, room) = match case.place {
+            Place::Direct => dm::conversation(stack, &[&ada, &grace]).await,
+            Place::Public => (Uuid::nil(), stack.room(RoomSpec::default()).await),
+            Place::Private | Place::Circle => (Uuid::nil(), stack.room(closed).await),
+        };
+        match case.place {
+            Place::Public => stack.member(&room, &ada, "member").await,
+            Place::Private => {
+                stack.member(&room, &ada, "member").await;
+                stack.member(&room, &grace, "member").await;
+            }
+            Place::Circle => circle(stack, &room, &[&ada, &grace]).await,
+            Place::Direct => {}
+        }
+        let message = stack.messages(&room, &grace, 1).await[0];
+        Self { stack, gateways, lists, case, ada, grace, room, thread, message }
+    }
+
+    fn fill(&self, template: &str) -> String {
+        let all = [
+            ("{ada}", self.ada.id.to_string()),
+            ("{grace}", self.grace.id.to_string()),
+            ("{room}", self.room.id.to_string()),
+            ("{thread}", self.thread.to_string()),
+            ("{message}", self.message.to_string()),
+        ];
+        all.iter().fold(template.to_owned(), |text, (name, id)| text.replace(name, id))
+    }
+
+    fn path(&self) -> String {
+        if matches!(self.case.place, Place::Direct) { dm::path(self.thread) } else { self.room.path() }
+    }
+
+    async fn enter(&self, gateway: &TestGateway, user: &TestUser) -> TestClient {
+        let mut tab = gateway.dial(&self.path()).token(&self.stack.token(user).await).connect().await;
+        tab.wait_until("the state", |event| ["room_state", "dm_state"].contains(&event["event"].as_str().unwrap()))
+            .await;
+        tab
+    }
+
+    /// What Django writes.
+    async fn change(&self) {
+        match self.case.sql {
+            "lists" => self.lists.set("block snarf\n"),
+            "version" => {
+                let key = format!("allthrive:1:session:version:{}", self.ada.id);
+                redis::cmd("SET").arg(key).arg(2).exec_async(&mut self.stack.cache().await).await.unwrap();
+            }
+            sql => {
+                let sql = sqlx::AssertSqlSafe(self.fill(sql));
+                sqlx::raw_sql(sql).execute(self.stack.db()).await.unwrap();
+            }
+        }
+    }
+
+    /// Runs the case: orders what is to be ordered, or loses the order.
+    #[expect(
+        clippy::print_stdout,
+        reason = "how long it took is for who reads the test's output, and asserted by nobody"
+    )]
+    async fn run(&self, lose: bool) {
+        let [one, two] = self.gateways;
+        let mut tabs = [self.enter(one, &self.ada).await, self.enter(two, &self.ada).await];
+        let mut others = [self.enter(one, &self.grace).await, self.enter(two, &self.grace).await];
+        let mut tickets = Vec::new();
+        for tab in &mut tabs {
+            tickets.push(tab.ticket().await);
+            try_it(tab, self.case.effect, self.message).await; // what she may do is remembered now
+        }
+        let token = self.stack.token(&self.ada).await;
+        self.change().await;
+        let began = Instant::now();
+        if lose {
+            let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").to_owned();
+            kill.exec_async(&mut self.stack.redis().await).await.unwrap();
+        } else {
+            self.stack.publish("community:control", self.fill(self.case.order).as_bytes()).await;
+        }
+        for tab in &mut tabs {
+            self.takes_effect(tab).await;
+        }
+        println!("{}: in force on both after {:?}", self.case.name, began.elapsed());
+        if let Effect::Told(event) = self.case.effect {
+            for other in &mut others {
+                other.wait_for(event).await;
+            }
+        }
+        for other in &mut others {
+            other.send(json!({"type": "ping"})).await;
+            other.wait_for("pong").await;
+        }
+        if let Effect::Closed { code, comes_back } = self.case.effect {
+            // Each on the instance that did not give it.
+            for (ticket, gateway) in tickets.iter().zip([two, one]) {
+                let mut back = gateway.dial(&self.path()).query("resume_token", ticket).connect().await;
+                if comes_back {
+                    back.wait_for("room_state").await;
+                } else {
+                    assert_eq!(back.expect_close().await.0, code, "{}: with a ticket", self.case.name);
+                }
+            }
+            // What Django gave out before is no way back either, where it is not Django that is asked anew.
+            if !["disconnect", "kick"].contains(&self.case.name) {
+                let mut back = two.dial(&self.path()).token(&token).connect().await;
+                assert_eq!(back.expect_close().await.0, code, "{}: with a token", self.case.name);
+            }
+        }
+    }
+
+    async fn takes_effect(&self, tab: &mut TestClient) {
+        match self.case.effect {
+            Effect::Closed { code, .. } => {
+                assert_eq!(tab.expect_close().await.0, code, "{}", self.case.name);
+            }
+            Effect::Told(event) => {
+                tab.wait_for(event).await;
+            }
+            effect => {
+                // An order is in force soon, not when it is published.
+                let trying = async { while !try_it(tab, effect, self.message).await {} };
+                let tried = tokio::time::timeout(GUARD, trying).await;
+                assert!(tried.is_ok(), "{}: not in force", self.case.name);
+            }
+        }
+    }
+}
+
+/// Does what an effect forbids or allows, and says whether the effect is there.
+async fn try_it(tab: &mut TestClient, effect: Effect, message: Uuid) -> bool {
+    let id = Uuid::new_v4().to_string();
+    match effect {
+        Effect::Refused(code) => {
+            let text = if code == "blocked by the lists" { format!("a snarf {id}") } else { id.clone() };
+            tab.send(json!({"type": "send_message", "content": text, "client_id": id})).await;
+            let mine = |event: &Value| event["clientId"] == json!(id) && event["event"] != "new_message";
+            let answer = tab.wait_until("an answer", mine).await;
+            answer["code"] == code || (code == "blocked by the lists" && answer["action"] == "blocked")
+        }
+        Effect::Allowed => {
+            tab.send(json!({"type": "pin_message", "message_id": message})).await;
+            tab.send(json!({"type": "unpin_message", "message_id": message})).await;
+            let done = |event: &Value| event["event"] == "message_pinned" || event["event"] == "error";
+            let first = tab.wait_until("an answer", done).await;
+            tab.wait_until("another", done).await;
+            first["event"] == "message_pinned"
+        }
+        Effect::Closed { .. } | Effect::Told(_) => true,
+    }
+}
+
+async fn circle(stack: &Stack, room: &TestRoom, users: &[&TestUser]) {
+    let id = room.id;
+    let mut sql = format!(
+        "INSERT INTO thrive_circle_circle (id, name, tier, week_start, week_end, member_count, active_member_count, \
+             is_active, created_at, updated_at) VALUES ('{id}', 'C', 't', now(), now(), 0, 0, true, now(), now()); \
+         UPDATE community_room SET circle_id = id WHERE id = '{id}'; "
+    );
+    for user in users {
+        sql.push_str(&format!(
+            "INSERT INTO thrive_circle_circlemembership (id, is_active, joined_at, points_earned_in_circle, was_active, \
+                 circle_id, user_id) VALUES (gen_random_uuid(), true, now(), 0, true, '{id}', {}); ",
+            user.id
+        ));
+    }
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(stack.db()).await.unwrap();
+}
+
+fn gateway(stack: &Stack, lists: &Lists) -> GatewayBuilder {
+    without_limits(stack).env("GATEWAY_MODERATION_LISTS", lists.path())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_order_is_in_force_on_both_instances() {
+    let (stack, lists) = (Stack::start().await, Lists::new(""));
+    let gateways = [gateway(&stack, &lists).start().await, gateway(&stack, &lists).start().await];
+    for case in &cases() {
+        Scene::of(&stack, &gateways, &lists, case, "told").await.run(false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_right_is_looked_up_again_when_its_order_was_lost() {
+    let (stack, lists) = (Stack::start().await, Lists::new(""));
+    let gateways = [gateway(&stack, &lists).start().await, gateway(&stack, &lists).start().await];
+    for case in cases().iter().filter(|case| case.made_up) {
+        Scene::of(&stack, &gateways, &lists, case, "lost").await.run(true).await;
+        let subscribed = || async {
+            let count: (String, i64) = redis::cmd("PUBSUB")
+                .arg("NUMSUB")
+                .arg("community:control")
+                .query_async(&mut stack.redis().await)
+                .await
+                .unwrap();
+            count.1 == 2
+        };
+        eventually("both listen again", subscribed).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_began_without_a_version_end_with_the_others() {
+    let stack = Stack::start().await;
+    let start = || without_limits(&stack).env("GATEWAY_LIMIT_CONNECTIONS_PER_USER", 20).start();
+    let gateways = [start().await, start().await];
+    let (room, ada, grace) =
+        (stack.room(RoomSpec::default()).await, stack.user("ada").await, stack.user("grace").await);
+    let mut cache = stack.cache().await;
+    let key = format!("allthrive:1:session:version:{}", ada.id);
+    let (mut tabs, mut stays) = (Vec::new(), Vec::new());
+    for gateway in &gateways {
+        // Before Django kept a version, and after.
+        tabs.push(gateway.enter(&room, &ada).await);
+        redis::cmd("SET").arg(&key).arg(1).exec_async(&mut cache).await.unwrap();
+        // Its JWT names none.
+        tabs.push(gateway.enter_by_jwt(&room, &ada).await);
+        redis::cmd("DEL").arg(&key).exec_async(&mut cache).await.unwrap();
+        tabs.push(gateway.enter_by_jwt(&room, &ada).await);
+        stays.push(gateway.enter(&room, &grace).await);
+    }
+    redis::cmd("SET").arg(&key).arg(2).exec_async(&mut cache).await.unwrap();
+    let mut late = gateways[0].enter_by_jwt(&room, &ada).await;
+    redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").exec_async(&mut stack.redis().await).await.unwrap();
+    for tab in &mut tabs {
+        assert_eq!(tab.expect_close().await, (4001, "session ended".to_owned()));
+    }
+    for tab in stays.iter_mut().chain([&mut late]) {
+        tab.send(json!({"type": "ping"})).await;
+        tab.wait_for("pong").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_ticket_is_found_out_though_redis_has_forgotten_it() {
+    let stack = Stack::start().await;
+    let gateway = without_limits(&stack).start().await;
+    let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
+    let mut tab = gateway.enter(&room, &ada).await;
+    let ticket = tab.ticket().await;
+    let key = format!("allthrive:1:session:version:{}", ada.id);
+    redis::cmd("SET").arg(&key).arg(2).exec_async(&mut stack.cache().await).await.unwrap();
+    stack.order(json!({"action": "logout", "user": ada.id.to_string(), "session_version": 2})).await;
+    tab.expect_close().await;
+    let ended = format!("community:resume:{}", ada.id);
+    let forgotten: i64 = redis::cmd("DEL").arg(&ended).query_async(&mut stack.redis().await).await.unwrap();
+    assert_eq!(forgotten, 1);
+    // It lets her in, for a moment: Django's word is asked for who returns.
+    let mut back = gateway.dial(&room.path()).query("resume_token", &ticket).connect().await;
+    assert_eq!(back.expect_close().await, (4001, "session ended".to_owned()));
+}
