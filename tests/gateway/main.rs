@@ -23,6 +23,7 @@ mod cli_token;
 mod client_ids;
 mod closing;
 mod control;
+mod control_cases;
 mod control_matrix;
 mod dm;
 mod drain;
