@@ -7,7 +7,7 @@
 //! and the end of the grace are announced by the scripts; who watches must look again from time to time, because the
 //! end of an instance that died is announced by nobody.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -85,8 +85,8 @@ pub enum AdmissionError {
     Redis(#[source] RedisError),
 }
 
-/// The open sockets of some users.
-type Held = HashMap<UserId, Vec<ConnectionId>>;
+/// The open sockets of some users, in the least memory: nearly everybody has one.
+type Held = BTreeSet<(UserId, ConnectionId)>;
 
 /// The admission of users. Cloning is cheap and gives the same one.
 #[derive(Clone)]
@@ -182,7 +182,7 @@ impl Admission {
         let wait = Duration::from_micros(wait);
         let (reason, retry_after, label) = match answer {
             0 => {
-                inner.held(user).lock().entry(user).or_default().push(connection);
+                inner.held(user).lock().insert((user, connection));
                 return Ok(admitted);
             }
             1 => (Reason::Connections, wait.min(TRY_AGAIN), "connections"),
@@ -263,9 +263,10 @@ impl Inner {
             if !missed[shard] {
                 continue;
             }
-            let users: Vec<_> = self.held[shard].lock().iter().map(|(user, held)| (*user, held.clone())).collect();
+            let held: Vec<_> = self.held[shard].lock().iter().copied().collect();
+            let users: Vec<_> = held.chunk_by(|(one, _), (other, _)| one == other).collect();
             for users in users.chunks(PIPELINED) {
-                let calls = users.iter().map(|(user, connections)| self.hold(*user, connections));
+                let calls = users.iter().map(|sockets| self.hold(sockets));
                 if join_all(calls).await.contains(&false) {
                     *missed = [true; SHARDS]; // time is being lost for all
                     return;
@@ -275,10 +276,12 @@ impl Inner {
         }
     }
 
-    async fn hold(&self, user: UserId, connections: &[ConnectionId]) -> bool {
-        let mut call = HOLD.key(keyspace::sockets(user));
+    /// Renews the sockets of one user.
+    async fn hold(&self, sockets: &[(UserId, ConnectionId)]) -> bool {
+        let Some((user, _)) = sockets.first() else { return true };
+        let mut call = HOLD.key(keyspace::sockets(*user));
         call.arg(micros(self.limits.load().lease));
-        for connection in connections {
+        for (_, connection) in sockets {
             call.arg(self.member(*connection));
         }
         let mut redis = self.connection.clone();
@@ -319,15 +322,7 @@ impl Drop for Admitted {
         if !self.taken {
             return;
         }
-        {
-            let mut held = inner.held(self.user).lock();
-            if let Some(connections) = held.get_mut(&self.user) {
-                connections.retain(|connection| *connection != self.connection);
-                if connections.is_empty() {
-                    held.remove(&self.user);
-                }
-            }
-        }
+        inner.held(self.user).lock().remove(&(self.user, self.connection));
         // Full, or the task has ended: the lease ends by itself.
         let _ = inner.released.try_send((self.user, self.connection));
     }

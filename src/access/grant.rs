@@ -5,25 +5,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quick_cache::sync::Cache;
-
+use super::memory::Memory;
 use crate::domain::{Hidden, Micros, Person, Role, Room, RoomId, ThreadId, Topic, Trust, UserId, Venue, Visibility};
 use crate::store::{Admission, Store, StoreError};
 use crate::wire::Code;
 
 /// How long a grant is believed without asking again.
 const LIFE: Duration = Duration::from_secs(5);
-/// How much longer for who returns: rights of those who are in are looked up every 15 seconds, and those of who returned
-/// within a second.
-const RETURNING: Duration = Duration::from_secs(25);
-/// How many grants are remembered.
-const REMEMBERED: usize = 65_536;
+/// The same for who returns: rights of those who are in are looked up every 15 seconds, and those of who returned within a
+/// second.
+const RETURNING: Duration = Duration::from_secs(30);
 
 /// What one user may do in one room or direct conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    pub person: Person,
-    pub room: Room,
+    pub person: Arc<Person>,
+    /// One for all who are in it.
+    pub room: Arc<Room>,
     /// Where events of this room go: a direct conversation has one topic, by whichever path it was entered.
     pub topic: Topic,
     pub trust: Trust,
@@ -32,7 +30,7 @@ pub struct Grant {
     /// Why the user may not write, if so.
     pub may_write: Result<(), Code>,
     /// Set in a direct conversation.
-    pub dm: Option<Dm>,
+    pub dm: Option<Box<Dm>>,
     /// With whom the user shares nothing in a room, because one blocked the other. Empty in direct conversations, which
     /// a block closes for writing and leaves to be read.
     pub hidden: Hidden,
@@ -97,32 +95,27 @@ impl Grant {
         Ok(Self {
             topic: dm.as_ref().map_or(Topic::Room(room.id), |dm| Topic::Dm(dm.thread)),
             moderates: is_staff || role.is_some_and(Role::moderates),
-            person: account.person,
-            room,
+            person: Arc::new(account.person),
+            room: Arc::new(room),
             trust,
             may_write,
             hidden: if dm.is_some() { Hidden::default() } else { admission.blocks.into_iter().collect() },
-            dm: dm.map(|dm| Dm { thread: dm.thread, others: dm.others, agents: dm.agents }),
+            dm: dm.map(|dm| Box::new(Dm { thread: dm.thread, others: dm.others, agents: dm.agents })),
         })
     }
-}
-
-struct Remembered {
-    grant: Arc<Grant>,
-    until: Instant,
 }
 
 /// The grants of this instance.
 pub struct Grants {
     store: Store,
-    remembered: Cache<(Venue, UserId), Arc<Remembered>>,
+    memory: Memory,
 }
 
 impl Grants {
     /// Remembers nothing yet.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, remembered: Cache::new(REMEMBERED) }
+        Self { store, memory: Memory::default() }
     }
 
     /// What a user may do, remembered or looked up.
@@ -130,9 +123,9 @@ impl Grants {
     /// # Errors
     /// Why the user may do nothing, or that it cannot be told.
     pub async fn of(&self, venue: Venue, user: UserId) -> Result<Arc<Grant>, Denied> {
-        match self.remembered.get(&(venue, user)) {
-            Some(remembered) if remembered.until > Instant::now() => Ok(Arc::clone(&remembered.grant)),
-            _ => self.look_up(venue, user).await,
+        match self.memory.recall(venue, user, Instant::now(), LIFE) {
+            Some(grant) => Ok(grant),
+            None => self.look_up(venue, user).await,
         }
     }
 
@@ -141,17 +134,15 @@ impl Grants {
     /// # Errors
     /// Why the user may do nothing, or that it cannot be told.
     pub async fn of_returning(&self, venue: Venue, user: UserId) -> Result<Arc<Grant>, Denied> {
-        match self.remembered.get(&(venue, user)) {
-            Some(remembered) if remembered.until + RETURNING > Instant::now() => Ok(Arc::clone(&remembered.grant)),
-            _ => self.look_up(venue, user).await,
+        match self.memory.recall(venue, user, Instant::now(), RETURNING) {
+            Some(grant) => Ok(grant),
+            None => self.look_up(venue, user).await,
         }
     }
 
     /// Takes what was looked up and judged elsewhere, and is true now.
     pub fn remember(&self, venue: Venue, user: UserId, grant: Grant) -> Arc<Grant> {
-        let (grant, until) = (Arc::new(grant), Instant::now() + LIFE);
-        self.remembered.insert((venue, user), Arc::new(Remembered { grant: Arc::clone(&grant), until }));
-        grant
+        self.memory.remember(venue, user, grant, Instant::now())
     }
 
     /// What a user may do, looked up now.
@@ -163,7 +154,7 @@ impl Grants {
         match Grant::judge(admission, Micros::now()) {
             Ok(grant) => Ok(self.remember(venue, user, grant)),
             Err(denied) => {
-                self.remembered.remove(&(venue, user));
+                self.memory.remove(venue, user);
                 Err(denied)
             }
         }
@@ -171,21 +162,24 @@ impl Grants {
 
     /// Forgets the grants of a room, of a user, of a user in a room, or all.
     pub fn forget(&self, room: Option<RoomId>, user: Option<UserId>) {
-        self.remembered.retain(|(_, of_user), remembered| {
-            room.is_some_and(|room| room != remembered.grant.room.id) || user.is_some_and(|user| user != *of_user)
+        self.memory.keep(|of_user, grant| {
+            room.is_some_and(|room| room != grant.room.id) || user.is_some_and(|user| user != of_user)
         });
     }
 
     /// Forgets the grants of a direct conversation, by whichever path it was entered: of all, or of one user.
     pub fn forget_conversation(&self, thread: ThreadId, user: Option<UserId>) {
-        self.remembered.retain(|(_, of_user), remembered| {
-            remembered.grant.topic != Topic::Dm(thread) || user.is_some_and(|user| user != *of_user)
-        });
+        self.memory.keep(|of_user, grant| grant.topic != Topic::Dm(thread) || user.is_some_and(|user| user != of_user));
+    }
+
+    /// Gives back the memory of grants that nobody will believe any more. From time to time.
+    pub fn sweep(&self) {
+        self.memory.sweep(Instant::now(), RETURNING);
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::store::{Account, DirectConversation, Membership};
 
@@ -221,6 +215,10 @@ mod tests {
             blocks: vec![UserId(9)],
             dm: None,
         }
+    }
+
+    pub(in crate::access) fn grant() -> Grant {
+        Grant::judge(admission(Visibility::Public, None), Micros(0)).expect("may write")
     }
 
     fn verdict(admission: Admission) -> &'static str {

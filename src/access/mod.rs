@@ -8,6 +8,7 @@ pub mod bucket;
 pub mod content;
 pub mod grant;
 pub mod hits;
+mod memory;
 pub mod nonce;
 pub mod once;
 pub mod quota;

@@ -1,6 +1,7 @@
 //! Looking: instances, sockets, rooms, users. What only an instance itself knows, it is asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -61,8 +62,8 @@ impl Admin {
         }
     }
 
-    fn sockets(&self, members: &[Member]) -> Vec<Value> {
-        let socket = |member: &Member| {
+    fn sockets(&self, members: &[Arc<Member>]) -> Vec<Value> {
+        let socket = |member: &Arc<Member>| {
             json!({
                 "instance": self.instance.as_str(),
                 "socket": member.connection.0,

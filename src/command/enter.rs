@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 
 use super::past::Past;
 use crate::access::Grant;
-use crate::bus::{BusError, Envelope, Kind, Log, Note, Position};
+use crate::bus::{BusError, Log, Note, Position};
 use crate::domain::{Message, Micros, Person, Topic, UserId, Venue};
 use crate::presence::{Presence, PresenceError, Stay};
 use crate::store::{Store, StoreError};
@@ -57,10 +57,8 @@ impl Directory {
     }
 
     /// Remembers a person.
-    pub fn learn(&self, person: Person) -> Arc<Person> {
-        let person = Arc::new(person);
-        self.people.insert(person.id, (Instant::now() + NAME_LIFE, Arc::clone(&person)));
-        person
+    pub fn learn(&self, person: Arc<Person>) {
+        self.people.insert(person.id, (Instant::now() + NAME_LIFE, person));
     }
 
     /// The people of these ids, in their order; those that do not exist are left out. At most one query.
@@ -84,7 +82,10 @@ impl Directory {
         let unknown: Vec<_> = users.iter().filter(|user| !found.contains_key(user)).copied().collect();
         if !unknown.is_empty() {
             let people = self.store.people(&unknown).await?;
-            found.extend(people.into_iter().map(|person| (person.id, self.learn(person))));
+            for person in people.into_iter().map(Arc::new) {
+                self.learn(Arc::clone(&person));
+                found.insert(person.id, person);
+            }
         }
         Ok(users.iter().filter_map(|user| found.get(user)).map(|person| Person::clone(person)).collect())
     }
@@ -109,9 +110,8 @@ impl Entrance {
     /// Safe: if it is dropped, the user leaves again.
     pub async fn stay(&self, venue: Venue, grant: &Grant) -> Result<Option<Stay>, EnterError> {
         let (Venue::Room(_), Topic::Room(_)) = (venue, grant.topic) else { return Ok(None) };
-        let me = self.directory.learn(grant.person.clone());
-        let joined = Envelope::passing(Kind::Joined, me.id, event::user_joined(&me)).encode();
-        Ok(Some(self.presence.enter(grant.room.id, me.id, &joined).await?.stay))
+        self.directory.learn(Arc::clone(&grant.person));
+        Ok(Some(self.presence.enter(grant.room.id, &grant.person).await?.stay))
     }
 
     /// Reads the first state and makes the user present. The seat must have been taken, and its topic subscribed to,
@@ -149,9 +149,8 @@ impl Entrance {
             // A direct conversation entered by its room's path: who is online is a matter of the presence socket.
             (Venue::Room(_), Topic::Dm(_)) => (event::room_state(&grant.room, &state, &[], 0), None),
             (Venue::Room(_) | Venue::App, _) if enters => {
-                let me = self.directory.learn(grant.person.clone());
-                let joined = Envelope::passing(Kind::Joined, me.id, event::user_joined(&me)).encode();
-                let entered = self.presence.enter(grant.room.id, me.id, &joined).await?;
+                self.directory.learn(Arc::clone(&grant.person));
+                let entered = self.presence.enter(grant.room.id, &grant.person).await?;
                 let sample: Vec<_> = entered.sample.into_iter().filter(|user| !grant.hidden.hides(*user)).collect();
                 let online = self.directory.look_up(&sample).await?;
                 (event::room_state(&grant.room, &state, &online, entered.online), Some(entered.stay))

@@ -22,7 +22,7 @@ use crate::identity::{DjangoCache, Login, Sealer, Verifier};
 use crate::keyspace;
 use crate::lifecycle::Lifecycle;
 use crate::moderation::Moderator;
-use crate::presence::{Presence, Timing, Typing};
+use crate::presence::{Presence, Timing, Typing, Words};
 use crate::session::{Sessions, Tickets, Visitor};
 use crate::socket::{Heartbeat, Limits as SocketLimits, Shared};
 use crate::store::{Settings, Store, Writer};
@@ -119,12 +119,15 @@ pub(super) struct Parts<'a> {
 pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Metrics>, parts: Parts<'_>) -> Sessions {
     let Parts { store, bus, writer, outlet, moderator, cache, hub } = parts;
     let limits = &config.limits;
-    let left = |_, user| Envelope::passing(Kind::Left, user, event::user_left(user)).encode();
+    let words = Words {
+        joined: |person| Envelope::passing(Kind::Joined, person.id, event::user_joined(person)).encode(),
+        left: |user| Envelope::passing(Kind::Left, user, event::user_left(user)).encode(),
+    };
     let timing = Timing { span: config.presence.lease, grace: config.presence.grace };
     let consumers = Arc::clone(&outlet);
     let announced = move |room, event: &[u8]| consumers.tell_consumers(Topic::Room(room), &Envelope::body_of(event));
     let presence =
-        Presence::new(bus.connection(), config.instance.clone(), timing, Arc::clone(metrics), left, announced);
+        Presence::new(bus.connection(), config.instance.clone(), timing, Arc::clone(metrics), words, announced);
     presence.start(lifecycle);
     let admission = Admission::new(
         bus.connection(),
@@ -264,6 +267,6 @@ pub(super) fn welcome(sessions: Arc<Sessions>, lifecycle: Lifecycle) -> Arc<dyn 
             holds: Box::new(arrival.guard),
         };
         let of_session = Arc::clone(&sessions);
-        lifecycle.spawn(sessions.open.track_future(async move { of_session.run(visitor).await }));
+        lifecycle.spawn(sessions.open.track_future(of_session.run(Box::new(visitor))));
     })
 }

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use super::Watcher;
 use crate::domain::{ConnectionId, Micros, RoomId, Topic, UserId, Venue};
 use crate::socket::Outbox;
 
+/// Parts of the list, each under a lock of its own.
+const SHARDS: usize = 32;
+
 /// One connected person on one topic.
-#[derive(Clone)]
 pub struct Member {
     pub connection: ConnectionId,
     pub user: UserId,
@@ -32,41 +34,57 @@ pub struct Member {
     pub watcher: Option<Arc<Watcher>>,
 }
 
+/// One of a user's connections.
+pub type MemberKey = (UserId, ConnectionId);
+
+/// A tree, because that takes the least for each entry: nearly every user has one.
+type Shard = Mutex<BTreeMap<MemberKey, Arc<Member>>>;
+
 /// All members of this instance.
-#[derive(Default)]
 pub struct Members {
-    by_user: DashMap<UserId, Vec<Member>>,
+    shards: Box<[Shard]>,
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
 }
 
 impl Members {
+    fn shard(&self, user: UserId) -> &Shard {
+        &self.shards[usize::from(user.0.to_le_bytes()[0]) % SHARDS]
+    }
+
     /// Adds a member; it is removed when the guard is dropped.
     #[must_use]
     pub fn add(self: &Members, hub: &Arc<super::Hub>, member: Member) -> Membership {
-        let (user, connection) = (member.user, member.connection);
-        // Nearly everybody has one: room for four from the start would be half a kilobyte each.
-        self.by_user.entry(user).or_insert_with(|| Vec::with_capacity(1)).push(member);
-        Membership { hub: Arc::clone(hub), user, connection }
+        let member = Arc::new(member);
+        let key = (member.user, member.connection);
+        self.shard(member.user).lock().insert(key, Arc::clone(&member));
+        Membership { hub: Arc::clone(hub), member }
     }
 
     /// The members of one user.
     #[must_use]
-    pub fn of(&self, user: UserId) -> Vec<Member> {
-        self.by_user.get(&user).map(|members| members.clone()).unwrap_or_default()
+    pub fn of(&self, user: UserId) -> Vec<Arc<Member>> {
+        let all = (user, ConnectionId(0))..=(user, ConnectionId(u64::MAX));
+        self.shard(user).lock().range(all).map(|(_, member)| Arc::clone(member)).collect()
     }
 
-    /// All members.
+    /// One member, if it is still here.
     #[must_use]
-    pub fn all(&self) -> Vec<Member> {
-        self.by_user.iter().flat_map(|entry| entry.value().clone()).collect()
+    pub fn get(&self, key: MemberKey) -> Option<Arc<Member>> {
+        self.shard(key.0).lock().get(&key).map(Arc::clone)
     }
 
     /// Members that are wanted, in the order in which they came, after one of them: `limit` at most.
     #[must_use]
-    pub fn page(&self, after: ConnectionId, limit: usize, wanted: impl Fn(&Member) -> bool) -> Vec<Member> {
+    pub fn page(&self, after: ConnectionId, limit: usize, wanted: impl Fn(&Member) -> bool) -> Vec<Arc<Member>> {
         let mut page = BTreeMap::new();
-        for entry in &self.by_user {
-            for member in entry.value().iter().filter(|member| member.connection > after && wanted(member)) {
-                page.insert(member.connection, member.clone());
+        for shard in &self.shards {
+            for member in shard.lock().values().filter(|member| member.connection > after && wanted(member)) {
+                page.insert(member.connection, Arc::clone(member));
                 if page.len() > limit {
                     page.pop_last();
                 }
@@ -75,23 +93,36 @@ impl Members {
         page.into_values().collect()
     }
 
-    fn remove(&self, user: UserId, connection: ConnectionId) {
-        self.by_user.remove_if_mut(&user, |_, members| {
-            members.retain(|member| member.connection != connection);
-            members.is_empty()
-        });
+    /// All members. Not to be kept: their sockets stay open as long.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Member>> {
+        self.shards.iter().flat_map(|shard| shard.lock().values().map(Arc::clone).collect::<Vec<_>>()).collect()
+    }
+
+    /// Who all members are.
+    #[must_use]
+    pub fn keys(&self) -> Vec<MemberKey> {
+        self.shards.iter().flat_map(|shard| shard.lock().keys().copied().collect::<Vec<_>>()).collect()
     }
 }
 
 /// Keeps a member in the list.
 pub struct Membership {
     hub: Arc<super::Hub>,
-    user: UserId,
-    connection: ConnectionId,
+    member: Arc<Member>,
+}
+
+impl Membership {
+    /// Who it keeps there.
+    #[must_use]
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.hub.members.remove(self.user, self.connection);
+        let Member { user, connection, .. } = *self.member;
+        self.hub.members.shard(user).lock().remove(&(user, connection));
     }
 }

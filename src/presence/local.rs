@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::domain::{RoomId, UserId};
+use crate::domain::{Person, RoomId, UserId};
 
 /// Parts of the books, one of which is renewed at a time, so that a round of renewals is spread over its period.
 pub(super) const SHARDS: usize = 32;
@@ -27,14 +27,15 @@ struct Room {
 }
 
 struct Here {
-    tabs: usize,
+    tabs: u32,
     /// Redis has confirmed the seat.
     held: bool,
     /// When the last tab's grace is over.
     ends: Option<Instant>,
     /// The leave is on its way to Redis; nobody may enter before it is answered.
     going: bool,
-    joined: Arc<[u8]>,
+    /// Who it is, to be announced again if Redis forgets.
+    person: Arc<Person>,
 }
 
 /// Users of one room that leave together.
@@ -67,23 +68,21 @@ impl Books {
     }
 
     /// Counts a tab. False when the user's leave is on its way: try again when it is answered.
-    pub(super) fn arrive(&self, room: RoomId, user: UserId, joined: &[u8]) -> bool {
+    pub(super) fn arrive(&self, room: RoomId, person: &Arc<Person>) -> bool {
         let mut shard = self.shard(room).lock();
-        let here = shard.entry(room).or_default().users.entry(user).or_insert_with(|| Here {
+        let here = shard.entry(room).or_default().users.entry(person.id).or_insert_with(|| Here {
             tabs: 0,
             held: false,
             ends: None,
             going: false,
-            joined: Arc::from([]),
+            person: Arc::clone(person),
         });
         if here.going {
             return false;
         }
         here.tabs += 1;
         here.ends = None;
-        if *here.joined != *joined {
-            here.joined = Arc::from(joined);
-        }
+        here.person = Arc::clone(person);
         true
     }
 
@@ -172,10 +171,10 @@ impl Books {
         }
     }
 
-    /// What announces a user.
-    pub(super) fn announcement(&self, room: RoomId, user: UserId) -> Option<Arc<[u8]>> {
+    /// Who a user is.
+    pub(super) fn person(&self, room: RoomId, user: UserId) -> Option<Arc<Person>> {
         let shard = self.shard(room).lock();
-        shard.get(&room)?.users.get(&user).map(|here| Arc::clone(&here.joined))
+        shard.get(&room)?.users.get(&user).map(|here| Arc::clone(&here.person))
     }
 
     /// Forgets all leaves to come, and who waits for theirs.
@@ -221,6 +220,10 @@ mod tests {
     const ROOM: RoomId = RoomId(Uuid::from_u128(7));
     const ADA: UserId = UserId(1);
 
+    fn person(id: UserId) -> Arc<Person> {
+        Arc::new(Person { id, username: "ada".to_owned(), avatar_url: None, is_staff: false })
+    }
+
     fn due(books: &Books, at: Instant) -> Vec<(UserId, bool)> {
         books.take_due(at).into_iter().flat_map(|departure| departure.users).collect()
     }
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn only_the_last_tab_leaves() {
         let (books, now) = (Books::new(), Instant::now());
-        assert!(books.arrive(ROOM, ADA, b"x") && books.arrive(ROOM, ADA, b"x"));
+        assert!(books.arrive(ROOM, &person(ADA)) && books.arrive(ROOM, &person(ADA)));
         assert!(!books.depart(ROOM, ADA, Some(now)));
         assert_eq!(books.next_departure(), None);
         assert!(books.depart(ROOM, ADA, Some(now)));
@@ -239,10 +242,10 @@ mod tests {
     fn who_returns_within_the_grace_has_not_left_and_the_later_leave_counts() {
         let (books, now) = (Books::new(), Instant::now());
         let later = now + Duration::from_secs(5);
-        books.arrive(ROOM, ADA, b"x");
+        books.arrive(ROOM, &person(ADA));
         books.confirm(ROOM, ADA, 9);
         books.depart(ROOM, ADA, Some(now));
-        assert!(books.arrive(ROOM, ADA, b"x"));
+        assert!(books.arrive(ROOM, &person(ADA)));
         books.depart(ROOM, ADA, Some(later));
         assert_eq!(due(&books, now), []);
         assert_eq!(due(&books, later), [(ADA, true)]);
@@ -251,19 +254,19 @@ mod tests {
     #[test]
     fn nobody_enters_while_the_leave_is_on_its_way() {
         let (books, now) = (Books::new(), Instant::now());
-        books.arrive(ROOM, ADA, b"x");
+        books.arrive(ROOM, &person(ADA));
         books.depart(ROOM, ADA, Some(now));
         let departures = books.take_due(now);
-        assert!(!books.arrive(ROOM, ADA, b"x"));
+        assert!(!books.arrive(ROOM, &person(ADA)));
         books.departed(&departures[0]);
         assert!(books.is_empty());
-        assert!(books.arrive(ROOM, ADA, b"x"));
+        assert!(books.arrive(ROOM, &person(ADA)));
     }
 
     #[test]
     fn only_confirmed_seats_are_renewed() {
         let books = Books::new();
-        books.arrive(ROOM, ADA, b"x");
+        books.arrive(ROOM, &person(ADA));
         assert!(books.visits(Books::shard_of(ROOM)).is_empty());
         books.confirm(ROOM, ADA, 9);
         let visits = books.visits(Books::shard_of(ROOM));
@@ -273,8 +276,8 @@ mod tests {
     #[test]
     fn a_handover_forgets_who_waits_to_leave_and_keeps_who_is_here() {
         let (books, now) = (Books::new(), Instant::now());
-        books.arrive(ROOM, ADA, b"x");
-        books.arrive(ROOM, UserId(2), b"x");
+        books.arrive(ROOM, &person(ADA));
+        books.arrive(ROOM, &person(UserId(2)));
         books.depart(ROOM, ADA, Some(now));
         books.forget_leaves();
         assert_eq!(due(&books, now), []);

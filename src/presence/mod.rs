@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 pub use typing::Typing;
 
-use crate::domain::{InstanceName, RoomId, UserId};
+use crate::domain::{InstanceName, Person, RoomId, UserId};
 use crate::lifecycle::Lifecycle;
 use crate::realtime::Connection;
 use crate::telemetry::Metrics;
@@ -57,6 +57,15 @@ pub struct Timing {
     pub grace: Duration,
 }
 
+/// Makes the bytes of announcements.
+#[derive(Clone, Copy)]
+pub struct Words {
+    /// Somebody came.
+    pub joined: fn(&Person) -> Vec<u8>,
+    /// Somebody left; for any user, because those of an instance that died are announced by another.
+    pub left: fn(UserId) -> Vec<u8>,
+}
+
 /// Hears of an announcement: the room, and the bytes that were announced.
 type Announced = dyn Fn(RoomId, &[u8]) + Send + Sync;
 
@@ -68,7 +77,7 @@ struct Inner {
     scripts: Scripts,
     timing: Timing,
     metrics: Arc<Metrics>,
-    left: Box<dyn Fn(RoomId, UserId) -> Vec<u8> + Send + Sync>,
+    words: Words,
     announced: Box<Announced>,
     books: Books,
     connection: Connection,
@@ -105,16 +114,15 @@ pub struct Stay {
 }
 
 impl Presence {
-    /// Makes the presence of an instance. `left` makes the bytes that announce a user's leave, for any user: those of
-    /// an instance that died are announced by another. `announced` hears of each announcement that a script of this
-    /// instance has made: of all instances, one does.
+    /// Makes the presence of an instance. `announced` hears of each announcement that a script of this instance has made:
+    /// of all instances, one does.
     #[must_use]
     pub fn new(
         connection: Connection,
         instance: InstanceName,
         timing: Timing,
         metrics: Arc<Metrics>,
-        left: impl Fn(RoomId, UserId) -> Vec<u8> + Send + Sync + 'static,
+        words: Words,
         announced: impl Fn(RoomId, &[u8]) + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -123,7 +131,7 @@ impl Presence {
             changed: Mutex::default(),
             timing,
             metrics,
-            left: Box::new(left),
+            words,
             announced: Box::new(announced),
             books: Books::new(),
             urgent: Mutex::default(),
@@ -145,17 +153,18 @@ impl Presence {
         });
     }
 
-    /// Enters a room with one tab. `joined` announces the user, if nobody saw them before.
+    /// Enters a room with one tab; announces the person, if nobody saw them before.
     ///
     /// # Errors
     /// When Redis does not answer within two seconds, or fails. The tab is not counted then.
     ///
     /// # Cancel safety
     /// Safe: if it is dropped, the tab leaves.
-    pub async fn enter(&self, room: RoomId, user: UserId, joined: &[u8]) -> Result<Entered, PresenceError> {
+    pub async fn enter(&self, room: RoomId, person: &Arc<Person>) -> Result<Entered, PresenceError> {
+        let (user, joined) = (person.id, (self.0.words.joined)(person));
         let entering = async {
-            let stay = self.arrive(room, user, joined).await;
-            let found = self.0.scripts.join(room, user, joined).await?;
+            let stay = self.arrive(room, person).await;
+            let found = self.0.scripts.join(room, user, &joined).await?;
             Ok((stay, found))
         };
         let entered = tokio::time::timeout(DEADLINE, entering).await.unwrap_or(Err(PresenceError::Late));
@@ -163,7 +172,7 @@ impl Presence {
         let Joined { first, online, epoch, expired, sample } = found;
         self.0.books.confirm(room, user, epoch);
         if first {
-            self.0.has_joined(room, joined);
+            self.0.has_joined(room, &joined);
         }
         if expired > 0 {
             self.0.urgent.lock().insert(room);
@@ -173,13 +182,13 @@ impl Presence {
     }
 
     /// Counts the tab, after a leave of the same user that is on its way: Redis must see the two in this order.
-    async fn arrive(&self, room: RoomId, user: UserId, joined: &[u8]) -> Stay {
+    async fn arrive(&self, room: RoomId, person: &Arc<Person>) -> Stay {
         loop {
             let settled = self.0.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            if self.0.books.arrive(room, user, joined) {
-                return Stay { presence: self.clone(), room, user };
+            if self.0.books.arrive(room, person) {
+                return Stay { presence: self.clone(), room, user: person.id };
             }
             settled.await;
         }
@@ -231,7 +240,7 @@ impl Inner {
     fn has_left(&self, room: RoomId, users: &[UserId]) {
         self.metrics.presence_changes_total.with_label_values(&["left"]).inc_by(users.len() as u64);
         self.changed.lock().insert(room);
-        users.iter().for_each(|user| (self.announced)(room, &(self.left)(room, *user)));
+        users.iter().for_each(|user| (self.announced)(room, &(self.words.left)(*user)));
     }
 
     fn count_failure(&self) {

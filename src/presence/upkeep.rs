@@ -63,7 +63,7 @@ impl Inner {
     async fn leave(&self, departure: &Departure) {
         let room = departure.room;
         let gone: Vec<_> =
-            departure.users.iter().map(|(user, held)| (*user, *held, (self.left)(room, *user))).collect();
+            departure.users.iter().map(|(user, held)| (*user, *held, (self.words.left)(*user))).collect();
         match self.scripts.leave(room, departure.epoch, &gone).await {
             Ok(announced) => self.has_left(room, &announced),
             Err(error) => {
@@ -138,7 +138,7 @@ impl Inner {
 
     /// Joins a user again who is here but was announced as gone, because this instance could not renew in time.
     async fn rejoin(&self, room: RoomId, user: UserId) -> Result<(), PresenceError> {
-        if let Some(joined) = self.books.announcement(room, user)
+        if let Some(joined) = self.books.person(room, user).map(|person| (self.words.joined)(&person))
             && self.scripts.join(room, user, &joined).await?.first
         {
             self.has_joined(room, &joined);
@@ -147,7 +147,7 @@ impl Inner {
     }
 
     async fn reap(&self, room: RoomId, expired: &[UserId]) -> Result<Vec<UserId>, PresenceError> {
-        let expired: Vec<_> = expired.iter().map(|user| (*user, (self.left)(room, *user))).collect();
+        let expired: Vec<_> = expired.iter().map(|user| (*user, (self.words.left)(*user))).collect();
         let (announced, more) = self.scripts.reap(room, &expired).await?;
         self.metrics.presence_expired_total.inc_by(announced.len() as u64);
         self.has_left(room, &announced);

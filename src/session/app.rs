@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join;
 
-use super::converse::Party;
-use super::{ENTER_DEADLINE, Guest, Sessions, Tally, guards};
+use super::{ENTER_DEADLINE, Guest, Sessions, guards};
 use crate::access::Grant;
-use crate::access::admission::AdmissionError;
+use crate::access::admission::{AdmissionError, Admitted};
 use crate::access::bucket::{Bucket, Rate};
 use crate::command::Replies;
 use crate::domain::{ConnectionId, Hidden, Micros, RoomId, Topic, UserId, Venue};
-use crate::hub::{Member, Topics, Version, Watcher};
+use crate::hub::{Member, Membership, Seat, Topics, Version, Watcher};
 use crate::presence::PresenceError;
-use crate::socket::{Frame, Outbox, Socket};
+use crate::socket::{Frame, Socket};
 use crate::store::{Overview, StoreError};
 use crate::wire::command::{MAX_WATCHED, Watched};
 use crate::wire::event::{self, Place};
@@ -41,19 +40,9 @@ pub(super) enum AppError {
 
 /// A presence socket's side of the conversation. What it watches is given up when it is dropped.
 pub(super) struct Desk {
-    user: UserId,
+    pub user: UserId,
     watcher: Arc<Watcher>,
     bucket: Bucket,
-}
-
-impl Desk {
-    pub(super) fn user(&self) -> UserId {
-        self.user
-    }
-
-    pub(super) fn connection(&self) -> ConnectionId {
-        self.watcher.connection
-    }
 }
 
 impl Drop for Desk {
@@ -62,22 +51,30 @@ impl Drop for Desk {
     }
 }
 
+/// A presence socket that is served, with what it holds, given back in this order.
+pub(super) struct InApp {
+    _seat: Seat,
+    _member: Membership,
+    pub desk: Desk,
+    _open: guards::OpenSession,
+    _admitted: Admitted,
+}
+
 impl Sessions {
-    /// The seats, the state, and one command after the other.
-    pub(super) async fn stay_in_app(
+    /// Takes the seats of a presence socket and sends it its state. `None` when that failed; the end is decided then.
+    pub(super) async fn enter_in_app(
         &self,
         connection: ConnectionId,
         guest: Guest,
         socket: &mut Socket,
-        outbox: &Arc<Outbox>,
-        tally: &mut Tally,
-    ) {
+    ) -> Option<InApp> {
+        let outbox = &Arc::clone(socket.outbox());
         let user = guest.identity.user;
         let topic = Topic::User(user);
-        let _open = guards::OpenSession::count(&self.metrics, topic);
+        let open = guards::OpenSession::count(&self.metrics, topic);
         let watcher = Watcher::new(&self.hub, connection, user, outbox);
-        let mut desk = Desk { user, watcher: Arc::clone(&watcher), bucket: Bucket::new(Instant::now()) };
-        let _member = self.hub.members().add(
+        let desk = Desk { user, watcher: Arc::clone(&watcher), bucket: Bucket::new(Instant::now()) };
+        let member = self.hub.members().add(
             &self.hub,
             Member {
                 connection,
@@ -96,7 +93,7 @@ impl Sessions {
         if self.open.is_closed() {
             // The drain has begun and may not have seen this session.
             outbox.close(Close::GOING_AWAY);
-            return;
+            return None;
         }
         let seat = self.hub.join(topic, connection, user, outbox, &Hidden::default());
         desk.watcher.watch(&self.hub, [topic]);
@@ -104,19 +101,19 @@ impl Sessions {
             seat.subscribed().await;
             self.enter_app(&desk).await
         };
-        let overview = match socket.while_writing(Box::pin(tokio::time::timeout(ENTER_DEADLINE, entering))).await {
+        let overview = match socket.while_writing(tokio::time::timeout(ENTER_DEADLINE, entering)).await {
             Ok(Ok(overview)) => overview,
             failed => {
                 let error = failed.ok().and_then(Result::err).unwrap_or(AppError::Late);
                 tracing::warn!(%topic, %error, "a presence socket could not be served");
                 outbox.close(Close::TRY_LATER);
-                return;
+                return None;
             }
         };
         let waiting = Frame::text(&event::unread(&some(overview.rooms), &some(overview.threads)));
         seat.go_live(Place { epoch: 0, offset: 0 }, &[waiting]);
         self.tickets.give(&guest.identity, guest.generation, outbox);
-        self.converse(&mut Party::App(&mut desk), socket, outbox, tally).await;
+        Some(InApp { _seat: seat, _member: member, desk, _open: open, _admitted: guest.admitted })
     }
 
     /// Reads where the user belongs, watches all of it, and tells the first state.

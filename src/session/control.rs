@@ -97,13 +97,13 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
         }
         Control::Logout { user, session_version } => {
             // A login that was bound to no version is older than any logout.
-            let older = |member: &Member| member.session_version.is_none_or(|version| version < session_version);
+            let older = |member: &Arc<Member>| member.session_version.is_none_or(|version| version < session_version);
             sessions.tickets.returns.revoke(user, Some(session_version)).await;
             end(members.of(user).into_iter().filter(older), Close::SESSION_ENDED);
         }
         Control::Kick { room, user } => {
             sessions.access.grants().forget(Some(room), Some(user));
-            let there = |member: &Member| member.room == Some(room);
+            let there = |member: &Arc<Member>| member.room == Some(room);
             for watcher in members.of(user).iter().filter_map(|member| member.watcher.as_ref()) {
                 watcher.unwatch(&[Topic::Room(room)]);
             }
@@ -118,7 +118,7 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
                 Some(user) => members.of(user),
                 None => members.all(),
             };
-            let there = |member: &Member| concerns((room, thread), (member.room, member.topic));
+            let there = |member: &Arc<Member>| concerns((room, thread), (member.room, member.topic));
             if thread.is_none() {
                 warden::check_watched(sessions, &concerned, room).await; // conversations are not watched
             }
@@ -143,7 +143,7 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
         }
         Control::RoomChanged { room } => {
             sessions.access.grants().forget(Some(room), None);
-            let there = |member: &Member| member.room == Some(room);
+            let there = |member: &Arc<Member>| member.room == Some(room);
             let all = members.all();
             warden::check_watched(sessions, &all, Some(room)).await;
             let present: Vec<_> = all.into_iter().filter(there).collect();
@@ -152,7 +152,7 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
         }
         Control::Notice { room, text } => {
             let frame = Frame::text(&event::notice(&text.0, room));
-            let told = |member: &&Member| room.is_none_or(|room| member.room == Some(room));
+            let told = |member: &&Arc<Member>| room.is_none_or(|room| member.room == Some(room));
             for part in members.all().chunks(PART) {
                 for member in part.iter().filter(told) {
                     let _ = member.outbox.push(&frame, Class::Message);
@@ -184,7 +184,7 @@ fn concerns(order: (Option<RoomId>, Option<ThreadId>), member: (Option<RoomId>, 
     order.0.is_none_or(|room| member.0 == Some(room)) && order.1.is_none_or(|thread| member.1 == Topic::Dm(thread))
 }
 
-fn end(members: impl IntoIterator<Item = Member>, close: Close) {
+fn end(members: impl IntoIterator<Item = Arc<Member>>, close: Close) {
     for member in members {
         member.outbox.close(close);
     }

@@ -1,48 +1,43 @@
 //! The conversation of one session: one frame after the other, each answered before the next is looked at.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::app::Desk;
+use super::app::InApp;
+use super::room::InRoom;
 use super::threads::{OpenThreads, Seating};
 use super::{Sessions, Tally};
 use crate::access::bucket::Bucket;
 use crate::command::{Actor, Replies};
 use crate::domain::{ConnectionId, Micros, UserId};
-use crate::socket::{Class, Frame, Incoming, Outbox, Socket, TextMessage};
+use crate::socket::{Class, Frame, Incoming, Socket, TextMessage};
 use crate::telemetry::follow;
 use crate::wire::{ClientCommand, Close, Code, Refusal, event};
 
 /// How many frames in a row may be wrong before the connection ends.
 const MOST_WRONG: u32 = 20;
 
-/// Who a conversation is with.
-pub(super) enum Party<'a> {
+/// Who a conversation is with, and what they hold as long as it lasts, given back in the order of the fields.
+pub(super) enum Party {
     /// Somebody in a room or a direct conversation.
-    Room(&'a mut Actor, &'a mut OpenThreads),
+    Room(InRoom),
     /// A presence socket.
-    App(&'a mut Desk),
+    App(InApp),
 }
 
-impl Party<'_> {
+impl Party {
     fn user(&self) -> UserId {
         match self {
-            Self::Room(actor, _) => actor.user,
-            Self::App(desk) => desk.user(),
+            Self::Room(room) => room.actor.user,
+            Self::App(app) => app.desk.user,
         }
     }
 
     /// The level of the log for this user and place, if it is another than for everybody.
     fn detail(&self) -> Option<tracing::Level> {
         match self {
-            Self::Room(actor, _) => follow::level(actor.user, actor.venue.id()),
-            Self::App(desk) => follow::level(desk.user(), None),
-        }
-    }
-
-    fn connection(&self) -> ConnectionId {
-        match self {
-            Self::Room(actor, _) => actor.connection,
-            Self::App(desk) => desk.connection(),
+            Self::Room(room) => follow::level(room.actor.user, room.actor.venue.id()),
+            Self::App(app) => follow::level(app.desk.user, None),
         }
     }
 }
@@ -51,11 +46,12 @@ impl Sessions {
     /// Takes frames until the connection ends.
     pub(super) async fn converse(
         &self,
-        party: &mut Party<'_>,
+        connection: ConnectionId,
+        party: &mut Party,
         socket: &mut Socket,
-        outbox: &Outbox,
         tally: &mut Tally,
     ) {
+        let outbox = Arc::clone(socket.outbox());
         let mut bucket = Bucket::new(Instant::now());
         let (mut wrong_in_a_row, mut too_often) = (0, false);
         loop {
@@ -72,7 +68,9 @@ impl Sessions {
             let reply = match (bucket.take(&rate, Instant::now()), text) {
                 (Ok(()), Some(text)) => {
                     outbox.set_busy(true); // a drain waits until the answer is pushed
-                    socket.while_writing(follow::scoped(party.detail(), Box::pin(self.answer(party, text)))).await
+                    socket
+                        .while_writing(follow::scoped(party.detail(), Box::pin(self.answer(connection, party, text))))
+                        .await
                 }
                 (Ok(()), None) => continue,
                 (Err(wait), _) => {
@@ -91,7 +89,7 @@ impl Sessions {
                 Err(refusal) => {
                     if refusal.code.is_protocol_error() && tally.refused == 0 {
                         // The first of a session; the summary at its end says how many followed.
-                        tracing::info!(connection = %party.connection(), code = refusal.code.as_str(), "a wrong frame");
+                        tracing::info!(%connection, code = refusal.code.as_str(), "a wrong frame");
                     }
                     tally.refused += 1;
                     if matches!(refusal.code, Code::RateLimited | Code::SlowMode) {
@@ -109,7 +107,12 @@ impl Sessions {
     }
 
     /// Decode, check, run.
-    async fn answer(&self, party: &mut Party<'_>, mut text: TextMessage) -> Result<Replies, Refusal> {
+    async fn answer(
+        &self,
+        connection: ConnectionId,
+        party: &mut Party,
+        mut text: TextMessage,
+    ) -> Result<Replies, Refusal> {
         let started = Instant::now();
         let decoded = ClientCommand::decode(text.as_bytes_mut());
         drop(text);
@@ -118,8 +121,8 @@ impl Sessions {
             // A ping is answered in every state, whatever else is down.
             Ok(ClientCommand::Ping) => Ok(vec![event::pong(Micros::now())]),
             Ok(command) => match party {
-                Party::Room(actor, threads) => self.check_and_run(actor, threads, command).await,
-                Party::App(desk) => self.run_app(desk, command).await,
+                Party::Room(room) => self.check_and_run(&mut room.actor, &mut room.threads, command).await,
+                Party::App(app) => self.run_app(&mut app.desk, command).await,
             },
             Err(refusal) => {
                 self.metrics.protocol_errors_total.with_label_values(&[refusal.code.as_str()]).inc();
@@ -131,7 +134,7 @@ impl Sessions {
         let elapsed = started.elapsed();
         self.metrics.command_seconds.observe(elapsed.as_secs_f64());
         tracing::debug!(
-            connection = %party.connection(),
+            %connection,
             user = party.user().0,
             command = name,
             outcome,

@@ -58,7 +58,7 @@ impl Sessions {
             Some(generation) => Some(generation),
             None => self.tickets.generation(&identity).await?,
         };
-        Ok(Guest { identity, grant, returned: returning.is_some(), generation, _admitted: admitted })
+        Ok(Guest { identity, grant, returned: returning.is_some(), generation, admitted })
     }
 
     /// No room, no rights: but an account in order.

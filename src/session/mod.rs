@@ -14,10 +14,12 @@ mod login;
 mod pulse;
 mod reload;
 mod resume;
+mod room;
 mod threads;
 mod ticket;
 mod warden;
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,18 +37,17 @@ pub use ticket::{Tickets, renew};
 pub use warden::watch;
 
 use converse::Party;
-use resume::Replay;
 
 use crate::access::address::Guesses;
 use crate::access::admission::{Admission, Admitted};
-use crate::access::bucket::{Bucket, Rate};
+use crate::access::bucket::Rate;
 use crate::access::{Access, Grant, Hits};
-use crate::command::{Actor, Commands, Entrance, Keyboard};
+use crate::command::{Commands, Entrance};
 use crate::config::Live;
-use crate::domain::{ConnectionId, Micros, UserId, Venue};
-use crate::hub::{Hub, Member, Topics};
+use crate::domain::{ConnectionId, UserId, Venue};
+use crate::hub::Hub;
 use crate::identity::{Credentials, Identity, Login};
-use crate::socket::{By, Ending, Heartbeat, Outbox, Shared, Socket};
+use crate::socket::{By, Ending, Heartbeat, Shared, Socket};
 use crate::telemetry::Metrics;
 use crate::wire::Close;
 use crate::wire::event::Place;
@@ -89,7 +90,7 @@ pub struct Visitor {
     /// The last place that the client knows, if it was here before.
     pub since: Option<Place>,
     /// What the connection holds outside: dropped when the session has ended.
-    pub holds: Box<dyn std::any::Any + Send>,
+    pub holds: Box<dyn Any + Send>,
 }
 
 /// Somebody who was let in.
@@ -101,7 +102,7 @@ struct Guest {
     returned: bool,
     /// Of its resume tickets; `None` when it gets none.
     generation: Option<u64>,
-    _admitted: Admitted,
+    admitted: Admitted,
 }
 
 /// Numbers for the one line that a session leaves in the log.
@@ -111,108 +112,72 @@ struct Tally {
     refused: u64,
 }
 
+/// One connection from its upgrade to its end.
+struct Session {
+    connection: ConnectionId,
+    venue: Venue,
+    started: Instant,
+    user: Option<UserId>,
+    /// Set while commands are taken.
+    party: Option<Party>,
+    socket: Socket,
+    tally: Tally,
+    /// What the connection holds outside.
+    holds: Box<dyn Any + Send>,
+}
+
 impl Sessions {
     /// Runs one session from the upgrade to the end of the connection.
-    pub async fn run(&self, visitor: Visitor) {
-        let started = Instant::now();
-        let connection = ConnectionId::next();
-        let (mut socket, outbox) = Socket::new(visitor.stream, &visitor.early, &self.sockets);
+    ///
+    /// The way in, the way out and every command are boxed: the task of a connection keeps room for the largest thing it
+    /// ever awaits, for as long as it lives, and these are long and soon over. At rest there is a [`Session`] and no more.
+    pub async fn run(self: Arc<Self>, visitor: Box<Visitor>) {
+        let mut session = Box::pin(self.arrive(visitor)).await;
+        let Session { connection, party, socket, tally, .. } = &mut session;
+        if let Some(party) = party {
+            self.converse(*connection, party, socket, tally).await;
+        }
+        Box::pin(self.depart(session)).await;
+    }
+
+    /// From the upgrade to the state, or to the reason why there is none.
+    async fn arrive(&self, visitor: Box<Visitor>) -> Session {
+        let Visitor { stream, early, venue, credentials, address, since, holds } = *visitor;
+        let (started, connection) = (Instant::now(), ConnectionId::next());
+        let (mut socket, outbox) = Socket::new(stream, &early, &self.sockets);
         self.heartbeat.register(&outbox);
-        let mut tally = Tally::default();
-        let venue = visitor.venue;
-        // What is long and soon over (here, on entering, and for each command) is boxed: the task of a connection keeps
-        // room for the largest thing it ever awaits, for as long as it lives.
-        let letting_in = Box::pin(self.let_in(connection, venue, visitor.credentials, &outbox));
-        let user = match socket.while_writing(letting_in).await {
+        let (mut user, mut party) = (None, None);
+        match socket.while_writing(self.let_in(connection, venue, credentials, &outbox)).await {
             Ok(guest) => {
-                let user = guest.identity.user;
-                match guest.grant.clone() {
+                user = Some(guest.identity.user);
+                party = match guest.grant.clone() {
                     Some(grant) => {
-                        let since = visitor.since;
-                        self.stay(connection, venue, guest, grant, since, &mut socket, &outbox, &mut tally).await
+                        self.enter(connection, venue, guest, grant, since, &mut socket).await.map(Party::Room)
                     }
-                    None => self.stay_in_app(connection, guest, &mut socket, &outbox, &mut tally).await,
-                }
-                Some(user)
+                    None => self.enter_in_app(connection, guest, &mut socket).await.map(Party::App),
+                };
             }
             Err(close) => {
                 if close == Close::NOT_AUTHENTICATED {
-                    let wait = self.guesses.failed(visitor.address, Instant::now());
-                    socket.while_writing(Box::pin(tokio::time::sleep(wait))).await;
+                    let wait = self.guesses.failed(address, Instant::now());
+                    socket.while_writing(tokio::time::sleep(wait)).await;
                 }
                 outbox.close(close);
-                None
             }
-        };
-        let ending = socket.finish().await;
-        drop(visitor.holds);
-        self.summarise(connection, venue, user, started, ending, &tally);
+        }
+        Session { connection, venue, started, user, party, socket, tally: Tally::default(), holds }
     }
 
-    /// The seat, the state, and one command after the other.
-    #[expect(clippy::too_many_arguments, reason = "the connection in its parts, each borrowed by itself")]
-    async fn stay(
-        &self,
-        connection: ConnectionId,
-        venue: Venue,
-        guest: Guest,
-        grant: Arc<Grant>,
-        since: Option<Place>,
-        socket: &mut Socket,
-        outbox: &Arc<Outbox>,
-        tally: &mut Tally,
-    ) {
-        let (topic, room, user) = (grant.topic, grant.room.id, guest.identity.user);
-        let _open = guards::OpenSession::count(&self.metrics, topic);
-        let also = Topics::default();
-        let _member = self.hub.members().add(
-            &self.hub,
-            Member {
-                connection,
-                user,
-                venue,
-                room: Some(room),
-                topic,
-                also: also.clone(),
-                session_version: guest.identity.session_version,
-                generation: guest.generation,
-                outbox: Arc::clone(outbox),
-                since: Micros::now(),
-                watcher: None,
-            },
-        );
-        if guest.returned {
-            self.tickets.returned.lock().push(user);
+    /// Gives back what was held, and says goodbye.
+    async fn depart(&self, session: Session) {
+        let Session { connection, venue, started, user, party, socket, tally, holds } = session;
+        match party {
+            Some(Party::Room(room)) => self.leave(room).await,
+            party => drop(party),
         }
-        if self.open.is_closed() {
-            // The drain has begun and may not have seen this session.
-            outbox.close(Close::GOING_AWAY);
-            return;
-        }
-        let seat = self.hub.join(topic, connection, user, outbox, &grant.hidden);
-        let replay = Replay { seat: &seat, outbox, topic, thread: None, grant: &grant };
-        let entering = self.open(venue, &replay, since);
-        let _present = match socket.while_writing(Box::pin(tokio::time::timeout(ENTER_DEADLINE, entering))).await {
-            Ok(Ok(present)) => present,
-            Ok(Err(error)) => {
-                tracing::warn!(%topic, %error, "a room could not be entered");
-                outbox.close(Close::TRY_LATER);
-                return;
-            }
-            Err(_) => {
-                tracing::warn!(%topic, "a room could not be entered in time");
-                outbox.close(Close::TRY_LATER);
-                return;
-            }
-        };
-        self.tickets.give(&guest.identity, guest.generation, outbox);
-
-        let mut actor =
-            Actor { connection, user, venue, topic, keyboard: Keyboard::default(), pages: Bucket::new(Instant::now()) };
-        let mut threads = threads::OpenThreads::new(seat, outbox, also);
-        self.converse(&mut Party::Room(&mut actor, &mut threads), socket, outbox, tally).await;
-        drop(threads);
-        Box::pin(self.commands.leave(&mut actor, &grant)).await;
+        let ending = socket.finish().await;
+        drop(holds);
+        self.summarise(connection, venue, user, started, ending, &tally);
     }
 
     fn summarise(

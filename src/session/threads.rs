@@ -1,7 +1,7 @@
 //! The seats of one socket: the one it came for, and one for each thread that it has open. Held by the session and given
 //! back with it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::resume::{Replay, not_recovered};
@@ -9,7 +9,7 @@ use super::{ENTER_DEADLINE, Sessions};
 use crate::access::Grant;
 use crate::command::{Actor, EnterError, Replies};
 use crate::domain::{ThreadId, Topic};
-use crate::hub::{Seat, Topics};
+use crate::hub::{Member, Seat};
 use crate::socket::{Frame, Outbox};
 use crate::wire::command::ThreadCommand;
 use crate::wire::event::Place;
@@ -21,10 +21,9 @@ const MOST_OPEN: usize = 20;
 /// A session's seats: its own, and those of its open threads.
 pub(super) struct OpenThreads {
     home: Seat,
-    outbox: Arc<Outbox>,
-    seats: HashMap<ThreadId, Seat>,
-    /// The same for those who look for this member's seats.
-    topics: Topics,
+    seats: BTreeMap<ThreadId, Seat>,
+    /// Whose they are: knows the open threads too, for those who look for this member's seats.
+    member: Arc<Member>,
 }
 
 /// Opening or closing: what only the session can do.
@@ -46,8 +45,8 @@ impl Seating {
 }
 
 impl OpenThreads {
-    pub(super) fn new(home: Seat, outbox: &Arc<Outbox>, topics: Topics) -> Self {
-        Self { home, outbox: Arc::clone(outbox), seats: HashMap::new(), topics }
+    pub(super) fn new(home: Seat, member: &Arc<Member>) -> Self {
+        Self { home, seats: BTreeMap::new(), member: Arc::clone(member) }
     }
 
     /// The seat that the session came for.
@@ -56,12 +55,12 @@ impl OpenThreads {
     }
 
     pub(super) fn outbox(&self) -> &Outbox {
-        &self.outbox
+        &self.member.outbox
     }
 
     fn close(&mut self, thread: ThreadId) {
         self.seats.remove(&thread);
-        self.topics.remove(Topic::Thread(thread));
+        self.member.also.remove(Topic::Thread(thread));
     }
 }
 
@@ -122,10 +121,10 @@ impl Sessions {
             return Ok(false);
         }
         let topic = Topic::Thread(thread);
-        threads.topics.insert(topic);
-        let seat = self.hub.join(topic, actor.connection, actor.user, &threads.outbox, &grant.hidden);
+        threads.member.also.insert(topic);
+        let seat = self.hub.join(topic, actor.connection, actor.user, &threads.member.outbox, &grant.hidden);
         seat.subscribed().await;
-        let replay = Replay { seat: &seat, outbox: &threads.outbox, topic, thread: Some(thread), grant };
+        let replay = Replay { seat: &seat, outbox: threads.outbox(), topic, thread: Some(thread), grant };
         let resumed = match since {
             Some(since) => self.replay(&replay, since, false).await?.map_err(Some),
             None => Err(None),

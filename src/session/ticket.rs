@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::{Sessions, warden};
 use crate::access::returns::{ReturnError, Returns};
 use crate::config::Live;
-use crate::domain::{ConnectionId, UserId};
-use crate::hub::Member;
+use crate::domain::UserId;
+use crate::hub::{Member, MemberKey};
 use crate::identity::{Credential, Identity, Sealer, Ticket, TicketError};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Class, Frame, Outbox};
@@ -95,7 +95,7 @@ impl Sessions {
 /// query. Until the process stops.
 pub async fn renew(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
     let ticks = (sessions.tickets.life / 2).as_secs().max(1);
-    let mut due: Vec<(UserId, ConnectionId)> = Vec::new();
+    let mut due: Vec<MemberKey> = Vec::new();
     let mut each = 0;
     loop {
         tokio::select! {
@@ -110,14 +110,14 @@ pub async fn renew(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
         }
         if due.is_empty() {
             // Only who they are: a list of members would keep their sockets.
-            due = sessions.hub.members().all().iter().map(|member| (member.user, member.connection)).collect();
+            due = sessions.hub.members().keys();
             each = due.len().div_ceil(usize::try_from(ticks).unwrap_or(1)).max(1);
         }
-        for (user, connection) in due.drain(due.len().saturating_sub(each)..) {
-            let found = sessions.hub.members().of(user).into_iter().find(|member| member.connection == connection);
-            if let Some(Member { outbox, session_version, generation, .. }) = found {
+        for key in due.drain(due.len().saturating_sub(each)..) {
+            if let Some(member) = sessions.hub.members().get(key) {
+                let Member { user, session_version, generation, .. } = *member;
                 let identity = Identity { user, credential: Credential::Ticket, session_version, minted: None };
-                sessions.tickets.give(&identity, generation, &outbox);
+                sessions.tickets.give(&identity, generation, &member.outbox);
             }
         }
     }

@@ -32,14 +32,17 @@ pub async fn watch(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
 
 async fn members(sessions: &Sessions, lifecycle: &Lifecycle) {
     loop {
-        let members = sessions.hub.members().all();
-        let rounds = members.len().div_ceil(BATCH).max(1);
+        // Only who they are: a list of members would keep their sockets.
+        let keys = sessions.hub.members().keys();
+        sessions.access.grants().sweep();
+        let rounds = keys.len().div_ceil(BATCH).max(1);
         let pause = ROUND / u32::try_from(rounds).unwrap_or(u32::MAX);
-        let mut batches = members.chunks(BATCH);
+        let mut batches = keys.chunks(BATCH);
         for _ in 0..rounds {
             let batch = batches.next().unwrap_or_default();
-            check_versions(sessions, batch).await;
-            check(sessions, batch.to_vec()).await;
+            let members: Vec<_> = batch.iter().filter_map(|key| sessions.hub.members().get(*key)).collect();
+            check_versions(sessions, &members).await;
+            check(sessions, members).await;
             tokio::select! {
                 () = lifecycle.stopping() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -51,7 +54,7 @@ async fn members(sessions: &Sessions, lifecycle: &Lifecycle) {
 async fn watchers(sessions: &Sessions, lifecycle: &Lifecycle) {
     loop {
         // Each part about a query's worth.
-        let mut parts: Vec<(usize, Vec<Member>)> = vec![(0, Vec::new())];
+        let mut parts: Vec<(usize, Vec<Arc<Member>>)> = vec![(0, Vec::new())];
         for member in sessions.hub.members().all() {
             let Some(watched) = member.watcher.as_ref().map(|watcher| watcher.watched().len()) else { continue };
             match parts.last_mut().filter(|(size, _)| size + watched <= BATCH) {
@@ -76,7 +79,7 @@ async fn watchers(sessions: &Sessions, lifecycle: &Lifecycle) {
 
 /// Looks up the rights of members, ends the sessions of those that have none any more, and hides from the others
 /// whom they must not see.
-pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
+pub(super) async fn check(sessions: &Sessions, members: Vec<Arc<Member>>) {
     for batch in members.chunks(BATCH) {
         let pairs: Vec<(Venue, UserId)> = batch.iter().map(|member| (member.venue, member.user)).collect();
         let admissions = match sessions.commands.store.admissions(&pairs).await {
@@ -108,7 +111,7 @@ pub(super) async fn check(sessions: &Sessions, members: Vec<Member>) {
 
 /// Looks up the rights of presence sockets in rooms that they watch, all or one, and ends the watching where there are
 /// none any more.
-pub(super) async fn check_watched(sessions: &Sessions, members: &[Member], only: Option<RoomId>) {
+pub(super) async fn check_watched(sessions: &Sessions, members: &[Arc<Member>], only: Option<RoomId>) {
     let room = |topic| if let Topic::Room(room) = topic { Some(room) } else { None };
     let mut watched = watched(members, |topic| room(topic).filter(|room| only.is_none_or(|only| only == *room)));
     while !watched.is_empty() {
@@ -132,7 +135,7 @@ pub(super) async fn check_watched(sessions: &Sessions, members: &[Member], only:
 }
 
 /// Looks up the blocks between presence sockets' users and whom they watch, and ends the watching where there is one.
-pub(super) async fn check_seen(sessions: &Sessions, members: &[Member]) {
+pub(super) async fn check_seen(sessions: &Sessions, members: &[Arc<Member>]) {
     let mut watched = watched(members, |topic| if let Topic::Online(user) = topic { Some(user) } else { None });
     while !watched.is_empty() {
         let part = watched.split_off(watched.len().saturating_sub(BATCH));
@@ -152,7 +155,7 @@ pub(super) async fn check_seen(sessions: &Sessions, members: &[Member]) {
 }
 
 /// What presence sockets watch, one entry for each.
-fn watched<T>(members: &[Member], wanted: impl Fn(Topic) -> Option<T>) -> Vec<(Arc<Watcher>, T)> {
+fn watched<T>(members: &[Arc<Member>], wanted: impl Fn(Topic) -> Option<T>) -> Vec<(Arc<Watcher>, T)> {
     let mut all = Vec::new();
     for watcher in members.iter().filter_map(|member| member.watcher.as_ref()) {
         let topics = watcher.watched().into_iter().filter_map(&wanted);
@@ -162,7 +165,7 @@ fn watched<T>(members: &[Member], wanted: impl Fn(Topic) -> Option<T>) -> Vec<(A
 }
 
 /// Looks up session versions, and ends the sessions of users who have logged out everywhere.
-pub(super) async fn check_versions(sessions: &Sessions, members: &[Member]) {
+pub(super) async fn check_versions(sessions: &Sessions, members: &[Arc<Member>]) {
     for batch in members.chunks(BATCH) {
         let users: Vec<UserId> = batch.iter().map(|member| member.user).collect();
         let current = match sessions.login.session_versions(&users).await {
@@ -183,7 +186,7 @@ pub(super) async fn check_versions(sessions: &Sessions, members: &[Member]) {
 }
 
 /// Tells those present in a room how it is set now.
-pub(super) async fn tell_room(sessions: &Sessions, room: RoomId, present: &[Member]) {
+pub(super) async fn tell_room(sessions: &Sessions, room: RoomId, present: &[Arc<Member>]) {
     let Some(first) = present.first() else { return };
     match sessions.access.grants().look_up(first.venue, first.user).await {
         Ok(grant) => {

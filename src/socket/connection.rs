@@ -90,6 +90,12 @@ impl Socket {
         (socket, outbox)
     }
 
+    /// The write side.
+    #[must_use]
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
     /// Brings the next message, or the end. Meanwhile answers pings, and writes what is queued.
     ///
     /// After `Closed` it brings `Closed` again.

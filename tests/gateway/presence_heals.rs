@@ -7,7 +7,7 @@ use community_gateway::domain::UserId;
 use community_gateway::keyspace;
 use community_gateway::presence::Typing;
 
-use crate::presence_stage::{NEVER, Stage};
+use crate::presence_stage::{NEVER, Stage, person};
 use crate::support::{GUARD, eventually};
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -139,7 +139,7 @@ async fn a_redis_that_hangs_or_is_gone_is_an_error_and_heals() {
 
     stage.server.pause().await;
     let begun = Instant::now();
-    let asked = one.presence.enter(stage.room, UserId(2), b"+2 ").await;
+    let asked = one.presence.enter(stage.room, &person(2)).await;
     assert!(asked.is_err());
     assert!(begun.elapsed() < GUARD / 2, "every call has its deadline");
     assert!(one.presence.online(stage.room).await.is_err());
@@ -150,7 +150,7 @@ async fn a_redis_that_hangs_or_is_gone_is_an_error_and_heals() {
     .await;
 
     stage.server.kill().await;
-    assert!(one.presence.enter(stage.room, UserId(2), b"+2 ").await.is_err());
+    assert!(one.presence.enter(stage.room, &person(2)).await.is_err());
     stage.server.restart().await;
     eventually("user 1 is back in an empty Redis", || async { stage.online().await.contains(&1) }).await;
     assert!(one.metrics.redis_failures_total.with_label_values(&["presence"]).get() >= 3);

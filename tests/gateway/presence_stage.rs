@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use community_gateway::bus::Bus;
-use community_gateway::domain::{InstanceName, RoomId, Topic, UserId};
+use community_gateway::domain::{InstanceName, Person, RoomId, Topic, UserId};
 use community_gateway::keyspace;
 use community_gateway::lifecycle::Lifecycle;
-use community_gateway::presence::{Entered, Presence, Timing};
+use community_gateway::presence::{Entered, Presence, Timing, Words};
 use community_gateway::telemetry::Metrics;
 use futures_util::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSub};
@@ -45,8 +45,11 @@ impl Stage {
         let lifecycle = Lifecycle::new();
         let bus = Bus::connect(&self.server.deployment(3), Arc::clone(&metrics)).await.unwrap();
         let (timing, name) = (Timing { span, grace }, InstanceName::new(name));
-        let left = |_, user| format!("-{user} ").into_bytes();
-        let presence = Presence::new(bus.connection(), name, timing, Arc::clone(&metrics), left, |_, _| ());
+        let words = Words {
+            joined: |person| format!("+{} ", person.id).into_bytes(),
+            left: |user| format!("-{user} ").into_bytes(),
+        };
+        let presence = Presence::new(bus.connection(), name, timing, Arc::clone(&metrics), words, |_, _| ());
         presence.start(&lifecycle);
         Instance { presence, lifecycle, metrics, room: self.room }
     }
@@ -82,7 +85,7 @@ impl Stage {
 
 impl Instance {
     pub async fn enter(&self, user: i64) -> Entered {
-        self.presence.enter(self.room, UserId(user), format!("+{user} ").as_bytes()).await.unwrap()
+        self.presence.enter(self.room, &person(user)).await.unwrap()
     }
 
     /// What a killed process does: nothing any more.
@@ -90,6 +93,11 @@ impl Instance {
         self.lifecycle.abort();
         assert_eq!(self.lifecycle.wait(GUARD).await, 0);
     }
+}
+
+/// Somebody by this number.
+pub fn person(user: i64) -> Arc<Person> {
+    Arc::new(Person { id: UserId(user), username: user.to_string(), avatar_url: None, is_staff: false })
 }
 
 /// What is announced in the room: `+1 2` is "user 1 joined, now 2 are online", `-1 0` that they left.
