@@ -58,12 +58,13 @@ impl Members {
     }
 
     pub(super) async fn leave(&self, topics: &[Topic]) {
-        {
+        let topics: Vec<_> = {
             let mut wanted = self.wanted.lock();
-            topics.iter().for_each(|topic| _ = wanted.remove(topic));
+            let left = topics.iter().copied().filter(|topic| wanted.remove(topic).is_some()).collect();
             self.count(&wanted);
-        }
-        if !self.healthy.load(Ordering::Acquire) {
+            left
+        };
+        if topics.is_empty() || !self.healthy.load(Ordering::Acquire) {
             return; // what is left in Redis ends with the lease, or with the day
         }
         let leaving = async {
