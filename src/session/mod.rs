@@ -130,7 +130,7 @@ impl Sessions {
     /// Runs one session from the upgrade to the end of the connection.
     ///
     /// The way in, the way out and every command are boxed: the task of a connection keeps room for the largest thing it
-    /// ever awaits, for as long as it lives, and these are long and soon over. At rest there is a [`Session`] and no more.
+    /// ever awaits, for as long as it lives, and these are long and soon over. At rest there is a session and no more.
     pub async fn run(self: Arc<Self>, visitor: Box<Visitor>) {
         let mut session = Box::pin(self.arrive(visitor)).await;
         let Session { connection, party, socket, tally, .. } = &mut session;
