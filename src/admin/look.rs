@@ -80,7 +80,7 @@ impl Admin {
     /// Asks all instances; while Redis is away, only this one.
     pub(super) async fn gather(&self, asked: &Asked) -> (BTreeMap<String, Value>, Vec<String>, bool) {
         let question = json!(asked);
-        match self.roster.ask(None, &question).await {
+        match self.roster.ask(&self.instance, None, &question).await {
             Ok((answers, unanswered)) => {
                 let complete = unanswered.is_empty();
                 (answers, unanswered, complete)
@@ -117,7 +117,7 @@ impl Admin {
         let mut answer = if name == self.instance.as_str() {
             Box::pin(self.tell(question)).await
         } else {
-            let (mut answers, _) = self.roster.ask(Some(name), &question).await?;
+            let (mut answers, _) = self.roster.ask(&self.instance, Some(name), &question).await?;
             answers
                 .remove(name)
                 .ok_or_else(|| Problem { message: "No such instance answers".to_owned(), ..Problem::not_found() })?

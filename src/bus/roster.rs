@@ -124,13 +124,14 @@ impl Roster {
         BusError::within("giving an order", order.query_async(&mut self.connection.clone())).await
     }
 
-    /// Asks all living instances, or one, and gathers what they answer within three seconds. Returns the names of those that did not
-    /// answer, too.
+    /// Asks all living instances, or one, and gathers what they answer within three seconds. Returns the names of those
+    /// that did not answer, too. Who asks all answers as well, also before it first told of itself.
     ///
     /// # Errors
     /// When Redis does not answer in time.
     pub async fn ask(
         &self,
+        asker: &InstanceName,
         only: Option<&str>,
         question: &Value,
     ) -> Result<(BTreeMap<String, Value>, Vec<String>), BusError> {
@@ -139,6 +140,9 @@ impl Roster {
         let mut waiting: Vec<_> = living.filter(|name| only.is_none_or(|only| only == name)).collect();
         if only.is_some() && waiting.is_empty() {
             return Ok((BTreeMap::new(), waiting));
+        }
+        if only.is_none() && !waiting.iter().any(|name| name == asker.as_str()) {
+            waiting.push(asker.as_str().to_owned());
         }
         let order = serde_json::json!({ "action": "ask", "id": id, "instance": only, "question": question });
         self.order(&order).await?;
