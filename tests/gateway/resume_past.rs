@@ -143,6 +143,50 @@ async fn what_postgres_cannot_tell_whole_is_not_told_in_halves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_beyond_the_state_pages_back_to_what_it_had() {
+    const MISSED: usize = 120;
+    let stack = Stack::start().await;
+    let gateway = without_limits(&stack).start().await;
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, grace) = (stack.user("ada").await, stack.user("grace").await);
+    let (mut g, epoch, _) = enter(&gateway, &stack, &room, &grace).await;
+    let known = say(&mut g, "known").await;
+    let offset = known["offset"].as_u64().unwrap();
+    for number in 0..MISSED {
+        if number == MISSED / 2 {
+            // The log begins another life, as after an outage of Redis.
+            let position = format!("community:position:room:{}", room.id);
+            redis::cmd("DEL").arg(position).exec_async(&mut stack.redis().await).await.unwrap();
+        }
+        g.send(json!({"type": "send_message", "content": format!("{number}"), "client_id": number.to_string()})).await;
+        g.wait_for("message_ack").await;
+    }
+    let (mut a, resumed) = come_back(&gateway, &stack, &room.path(), &ada, (&epoch, offset)).await;
+    assert_eq!((&resumed["recovered"], &resumed["reason"]), (&json!(false), &json!("epoch")));
+    let mut page = a.expect_event("room_state").await;
+    let mut pages = Vec::new();
+    loop {
+        pages.push(page["messages"].clone());
+        let shown = page["messages"].as_array().unwrap();
+        if shown.iter().any(|message| message["id"] == known["message"]["id"]) {
+            break;
+        }
+        assert_eq!(page["hasMore"], true, "the client is told that there is more");
+        let cursor = page["cursor"].clone();
+        assert_eq!(cursor, page["messages"][0]["id"]);
+        a.send(json!({"type": "request_history", "cursor": cursor})).await;
+        let is_page = |event: &Value| event["event"] == "message_history" && event["messages"] != json!([]);
+        page = a.wait_until("a page", is_page).await;
+    }
+    let all: Vec<_> = pages.iter().rev().flat_map(|page| page.as_array().unwrap()).collect();
+    let said: Vec<_> = all.iter().map(|message| message["content"].as_str().unwrap().to_owned()).collect();
+    let missed = (0..MISSED).map(|number| number.to_string());
+    assert_eq!(said, ["known".to_owned()].into_iter().chain(missed).collect::<Vec<_>>());
+    let next = say(&mut g, "live").await;
+    a.wait_until("what comes live after that", |event| *event == next).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn conversations_and_threads_have_a_past_too_and_nobody_sees_more_of_it() {
     let stack = Stack::start().await;
     let (one, two) = (without_limits(&stack).start().await, without_limits(&stack).start().await);

@@ -22,6 +22,9 @@ thread_local! {
     static BUFFER: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; 64 * 1024]);
 }
 
+/// How long a page of history may take until it is asked for again.
+const PAGE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Why a connection ended.
 enum End {
     Cut,
@@ -137,6 +140,7 @@ async fn listen(
     let mut entered = false;
     let blink = world.scenario.blink.as_ref();
     let in_time = |share: f64| blink.map(|blink| Instant::now() + Duration::from_secs_f64(blink.every_seconds * share));
+    let mut asked = None;
     let mut cut_at = if world.started.is_cancelled() { in_time(1.0) } else { None };
     let end = loop {
         if !rest.is_empty()
@@ -144,6 +148,7 @@ async fn listen(
         {
             break end;
         }
+        let ask_at = if entered { ask(&stream, view, &mut asked) } else { None };
         if entered && world.is_deaf(index) {
             // It never reads again; the gateway ends it in time.
             world.stopping.cancelled().await;
@@ -162,6 +167,7 @@ async fn listen(
                 cut_at = in_time(rand::rng().random_range(0.0..1.0));
                 continue;
             }
+            () = sleep_until(ask_at.unwrap_or_else(Instant::now)), if ask_at.is_some() => continue,
             () = sleep_until(began + PATIENCE), if !entered => break End::Lost,
             () = world.stopping.cancelled() => break End::Stopped,
         }
@@ -189,6 +195,28 @@ async fn listen(
         let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
     }
     (end, entered)
+}
+
+/// Asks for the page of history that the view lacks, and says when to look again.
+fn ask(stream: &TcpStream, view: &mut View, asked: &mut Option<(String, Instant)>) -> Option<Instant> {
+    let now = Instant::now();
+    let cursor = view.messages.wanted()?;
+    if let Some((_, again)) = asked
+        && let Some(seconds) = view.page_after.take()
+    {
+        *again = now + Duration::from_secs_f64(seconds);
+    }
+    match asked {
+        Some((before, again)) if before == cursor && *again > now => Some(*again),
+        _ => {
+            let frame = format!(r#"{{"type":"request_history","cursor":"{cursor}","limit":50}}"#);
+            // What does not fit now is asked for again.
+            let _ = stream.try_write(&frames::frame(1, frame.as_bytes()));
+            let again = now + PAGE_PATIENCE;
+            *asked = Some((cursor.to_owned(), again));
+            Some(again)
+        }
+    }
 }
 
 /// Takes what whole frames there are. Gives the end if one of them is it.

@@ -6,6 +6,7 @@
 
 mod client;
 mod frames;
+mod messages;
 mod page;
 mod scenario;
 mod tally;

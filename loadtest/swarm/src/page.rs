@@ -202,8 +202,9 @@ impl Report {
 
 impl Display for Report {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let Counts { sent, acked, unsent, refused, cuts, resumed, replayed, restated, restated_events, failed, .. } =
+        let Counts { sent, acked, unsent, refused, cuts, resumed, replayed, restated, restated_events, .. } =
             self.counts;
+        let Counts { holes, filled, paged, failed, .. } = self.counts;
         writeln!(
             out,
             "clients           {} in {} rooms, over {} gateways",
@@ -233,6 +234,7 @@ impl Display for Report {
             out,
             "returns           {cuts} cuts, {resumed} replays with {replayed} events, {restated} whole states for {restated_events} events"
         )?;
+        writeln!(out, "history           {holes} holes behind a state, {filled} filled with {paged} messages")?;
         writeln!(out, "away at the end   {}   failed attempts {failed}", self.away_at_end)?;
         writeln!(out, "send to arrival   {}", self.latency_ms)?;
         writeln!(out, "to be let in      {}", self.entering_ms)?;

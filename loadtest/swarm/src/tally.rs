@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::view::Sum;
+use crate::messages::Sum;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -65,8 +65,13 @@ counters! {
     replayed,
     /// Returns that were given a whole state.
     restated,
-    /// Of their missed events, those that a state may have shown, and those that it cannot have.
+    /// Events that these had missed.
     restated_events,
+    /// States that did not reach back to what the client had, of these, those that pages of history joined to it, and
+    /// messages in these pages.
+    holes,
+    filled,
+    paged,
 }
 
 /// Everything that one worker knows.

@@ -1,35 +1,14 @@
 //! What one client has seen of its room, and whether that is right: every offset once, in order, without a hole.
-//!
-//! Beside the offsets it adds up the messages themselves, so that a run can be compared with the rows in Postgres.
-
-use std::collections::VecDeque;
 
 use memchr::memmem;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::messages::{Messages, id_of, older};
 use crate::tally::Tally;
 
 /// Where a message's id stands, in JSON as we write it and as Python does.
 const MESSAGE: &[u8] = b"\"message\":{\"id\":\"";
 const MESSAGE_SPACED: &[u8] = b"\"message\": {\"id\": \"";
-
-/// How many messages are remembered: a state shows fifty.
-const REMEMBERED: usize = 100;
-
-/// Messages added up, whatever their order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
-pub struct Sum {
-    pub count: u64,
-    /// The last eight bytes of all ids, by exclusive or.
-    pub xor: u64,
-}
-
-impl Sum {
-    fn add(&mut self, id: u64) {
-        (self.count, self.xor) = (self.count + 1, self.xor ^ id);
-    }
-}
 
 /// Where a client stands.
 #[derive(Debug, Default)]
@@ -44,10 +23,10 @@ pub struct View {
     pub begun: bool,
     /// The newest resume ticket.
     pub ticket: Option<String>,
-    /// All messages that were seen, wherever: live, in a replay, in a state after a return.
-    pub sum: Sum,
-    /// The newest of them.
-    recent: VecDeque<u64>,
+    /// All messages that were seen, wherever: live, in a replay, in a state after a return, in a page of history.
+    pub messages: Messages,
+    /// Seconds after which a page of history may be asked for that was refused.
+    pub page_after: Option<f64>,
 }
 
 /// What an event means for the connection.
@@ -83,10 +62,19 @@ impl View {
             }
             b"error" => {
                 tally.add(&counters.refused, 1);
-                let code = serde_json::from_slice::<Value>(event)
-                    .ok()
-                    .and_then(|event| event["code"].as_str().map(str::to_owned));
-                tally.ended(format!("error {}", code.unwrap_or_default()));
+                let error = serde_json::from_slice::<Value>(event).unwrap_or_default();
+                if error["requestType"] == "request_history" {
+                    self.page_after = error["retryAfter"].as_f64().or(Some(1.0));
+                }
+                tally.ended(format!("error {}", error["code"].as_str().unwrap_or_default()));
+                return Meaning::Other;
+            }
+            b"message_history" => {
+                let had_hole = self.messages.wanted().is_some();
+                let new = self.messages.page(&serde_json::from_slice(event).unwrap_or_default());
+                tally.add(&counters.deliveries, new);
+                tally.add(&counters.paged, new);
+                self.count_hole(had_hole, tally);
                 return Meaning::Other;
             }
             b"new_message" => {
@@ -96,7 +84,7 @@ impl View {
                     Tally::note(&tally.recent, micros);
                 }
                 if let Some(id) = either(event, [MESSAGE, MESSAGE_SPACED], text_after).and_then(id_of) {
-                    self.add(id);
+                    self.messages.add(id);
                 }
                 if memmem::rfind(event, b"\"offset\":").is_none() {
                     // A server without offsets: what was missed or came twice is found by comparing with Postgres.
@@ -123,16 +111,13 @@ impl View {
         Meaning::Other
     }
 
-    /// Adds a message, unless it is one of the newest already.
-    fn add(&mut self, id: u64) {
-        if self.recent.contains(&id) {
-            return;
+    fn count_hole(&self, had_one: bool, tally: &Tally) {
+        let counters = &tally.counters;
+        match (had_one, self.messages.wanted()) {
+            (false, Some(_)) => tally.add(&counters.holes, 1),
+            (true, None) => tally.add(&counters.filled, 1),
+            _ => {}
         }
-        self.sum.add(id);
-        if self.recent.len() == REMEMBERED {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(id);
     }
 
     fn seen(&mut self, offset: u64, tally: &Tally) {
@@ -151,18 +136,22 @@ impl View {
         let Ok(state) = serde_json::from_slice::<Value>(event) else { return };
         let (epoch, offset) = (state["epoch"].as_str().map(str::to_owned), state["offset"].as_u64().unwrap_or(0));
         if self.begun {
-            // The first state shows what was said before the run.
-            let shown = state["messages"].as_array().map_or(&[][..], Vec::as_slice);
-            shown.iter().filter_map(|message| message["id"].as_str().and_then(id_of)).for_each(|id| self.add(id));
+            let had_hole = self.messages.wanted().is_some();
+            self.messages.state(&state);
+            self.count_hole(had_hole, tally);
+        } else {
+            self.messages.begin(&state);
         }
         if self.begun && self.epoch == epoch {
             tally.add(&tally.counters.restated, 1);
             let missed = offset.saturating_sub(self.last);
             let shown = state["messages"].as_array().map_or(0, Vec::len) as u64;
             tally.add(&tally.counters.restated_events, missed);
-            // A state shows so many messages; what lies before them was not seen.
             tally.add(&tally.counters.deliveries, missed.min(shown));
-            tally.add(&tally.counters.missed, missed.saturating_sub(shown));
+            if older(&state).is_none() {
+                // A state shows so many messages; what lies before them was not seen, and cannot be asked for.
+                tally.add(&tally.counters.missed, missed.saturating_sub(shown));
+            }
             if offset < self.last {
                 tally.add(&tally.counters.repeated, self.last - offset);
             }
@@ -185,7 +174,7 @@ impl View {
             if let Some(id) = event["message"]["id"].as_str().and_then(id_of)
                 && event["event"] == "new_message"
             {
-                self.add(id);
+                self.messages.add(id);
             }
             if let Some(offset) = event["offset"].as_u64() {
                 self.seen(offset, tally);
@@ -219,12 +208,6 @@ fn either<'a, T>(event: &'a [u8], what: [&[u8]; 2], read: impl Fn(&'a [u8], &[u8
     what.into_iter().find_map(|what| read(event, what))
 }
 
-/// The last eight bytes of a UUID.
-fn id_of(uuid: &str) -> Option<u64> {
-    let digits: String = uuid.chars().filter(|digit| *digit != '-').collect();
-    (digits.len() == 32).then(|| u64::from_str_radix(&digits[16..], 16).ok())?
-}
-
 fn number_after(event: &[u8], what: &[u8]) -> Option<u64> {
     memmem::find(event, what).and_then(|at| digits(&event[at + what.len()..]))
 }
@@ -237,6 +220,7 @@ fn digits(bytes: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messages::Sum;
 
     fn after(events: &[&str]) -> (View, crate::tally::Counts) {
         let (mut view, tally) = (View::default(), Tally::default());
@@ -263,7 +247,7 @@ mod tests {
     fn a_server_without_offsets_is_counted_too() {
         let message = r#"{"event": "new_message", "message": {"id": "00000000-0000-7000-8000-000000000001", "content": "t=4000000 x"}}"#;
         let (view, counts) = after(&[r#"{"event": "room_state", "messages": []}"#, message]);
-        assert_eq!((view.sum.count, counts.deliveries, counts.missed), (1, 1, 0));
+        assert_eq!((view.messages.sum.count, counts.deliveries, counts.missed), (1, 1, 0));
     }
 
     #[test]
@@ -276,7 +260,7 @@ mod tests {
             r#"{{"event":"room_state","messages":[{{"id":"{one}"}},{{"id":"{two}"}}],"epoch":"7","offset":12}}"#
         );
         let (view, _) = after(&[STATE, &message(one, 11), &again]);
-        assert_eq!(view.sum, Sum { count: 2, xor: 0x8000_0000_0000_0001 ^ 0x8000_0000_0000_0002 });
+        assert_eq!(view.messages.sum, Sum { count: 2, xor: 0x8000_0000_0000_0001 ^ 0x8000_0000_0000_0002 });
     }
 
     #[test]
