@@ -9,7 +9,7 @@ use community_gateway::telemetry::Metrics;
 const README: &str = include_str!("../../README.md");
 
 /// Puts a text between two marks.
-fn fill(page: &str, begin: &str, end: &str, text: &str) -> String {
+pub fn fill(page: &str, begin: &str, end: &str, text: &str) -> String {
     let (before, rest) = page.split_once(begin).expect("the mark where it begins");
     let (_, after) = rest.split_once(end).expect("the mark where it ends");
     format!("{before}{begin}\n{text}{end}{after}")

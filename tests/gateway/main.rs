@@ -22,6 +22,8 @@ mod cli_serve;
 mod cli_token;
 mod client_ids;
 mod closing;
+mod command_budgets;
+mod command_counts;
 mod control;
 mod control_cases;
 mod control_matrix;
@@ -92,6 +94,7 @@ mod store_reads;
 mod store_writer;
 #[path = "../support/mod.rs"]
 mod support;
+mod tap;
 mod thread_changes;
 mod thread_rights;
 mod threads;
