@@ -15,6 +15,7 @@ pub mod domain;
 pub mod keyspace;
 pub mod lifecycle;
 pub mod telemetry;
+pub mod transport;
 
 pub mod moderation;
 pub mod text;

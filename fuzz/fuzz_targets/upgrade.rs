@@ -41,6 +41,7 @@ fn open() -> Door {
         handshake_rate: 0,
         handshakes_in_progress: 100,
         tickets: Arc::new(Sealer::new("the secret of this target")),
+        certificate: None,
         head_deadline: Duration::from_secs(5),
         max_head: 8 * 1024,
     };

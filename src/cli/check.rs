@@ -8,15 +8,20 @@ use url::Url;
 use super::{Exit, configuration, out};
 use crate::bus;
 use crate::config::{Config, Deployment, open_files_limit, somaxconn};
+use crate::domain::Micros;
 use crate::gateway;
 use crate::handover;
 use crate::identity;
 use crate::moderation::{Moderator, is_known};
 use crate::store::{self, Store};
 use crate::telemetry::Metrics;
+use crate::transport::{Certificate, Validity};
 
 /// Clocks that differ by more than this, in microseconds, are worth a word.
 const SKEW: i64 = 1_000_000;
+
+/// Days before its end in which a certificate should be renewed, as the alert has it.
+const RENEW: i64 = 14;
 
 /// What may wait for a subscriber in Redis, at least: its own default, in bytes.
 const PUBSUB_BUFFER: u64 = 32 << 20;
@@ -99,9 +104,37 @@ fn on_paper(config: &Config) -> Vec<Finding> {
              give the gateway its own",
         ));
     }
+    findings.push(tls(config, Micros::now()));
     findings.extend(moderation(config));
     findings.push(files(config, open_files_limit()));
     findings
+}
+
+fn tls(config: &Config, now: Micros) -> Finding {
+    let Some(tls) = &config.tls else {
+        return fine("tls: off (GATEWAY_TLS_CERT is empty), so a balancer or proxy in front must speak it");
+    };
+    match Certificate::from_pem(&tls.certificate, &tls.key) {
+        Ok(certificate) => validity(certificate.validity(), now),
+        Err(error) => wrong(format!("tls: {error}")),
+    }
+}
+
+fn validity(validity: Validity, now: Micros) -> Finding {
+    const DAY: i64 = 86_400;
+    let ends = Micros(validity.ends.saturating_mul(1_000_000));
+    match (validity.ends - now.seconds()).div_euclid(DAY) {
+        ..0 => {
+            wrong(format!("tls: the certificate has expired ({ends}), so clients refuse it; renew GATEWAY_TLS_CERT"))
+        }
+        _ if now.seconds() < validity.begins => {
+            wrong("tls: the certificate is not valid yet, so clients refuse it; is the clock right?")
+        }
+        days if days < RENEW => {
+            hint(format!("tls: the certificate ends in {days} days ({ends}); renew GATEWAY_TLS_CERT"))
+        }
+        _ => fine(format!("tls: the certificate is valid until {ends}")),
+    }
 }
 
 fn moderation(config: &Config) -> Vec<Finding> {

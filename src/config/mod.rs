@@ -24,6 +24,7 @@ mod source;
 mod strings;
 mod system;
 mod timing;
+mod tls;
 mod variable;
 
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub use source::sources;
 pub use strings::{Strings, environment};
 pub use system::{open_files_limit, somaxconn};
 pub use timing::{Heartbeat, Presence};
+pub use tls::Tls;
 pub use variable::Setting;
 
 use crate::domain::InstanceName;
@@ -62,6 +64,8 @@ const OURS: &str = "GATEWAY_";
 pub struct Config {
     /// Where the gateway listens.
     pub listen: Listen,
+    /// The public listener's certificate; `None` where no TLS is spoken.
+    pub tls: Option<Tls>,
     /// This process's name on the bus and in logs.
     pub instance: InstanceName,
     /// Who may use the operations API; empty turns it off.
@@ -115,6 +119,7 @@ impl Config {
         // Everything is read before the first `?`, so that all errors are found.
         let file = source::read(reader);
         let (listen, instance) = (Listen::read(reader), listen::instance(reader));
+        let tls = tls::read(reader);
         let admin = admin::read(reader);
         let database = Database::read(reader);
         let (redis, cache) = (Redis::read(reader), Cache::read(reader));
@@ -129,6 +134,7 @@ impl Config {
         file?;
         Some(Self {
             listen: listen?,
+            tls: tls?,
             instance: instance?,
             admin: admin?,
             database: database?,
@@ -201,6 +207,7 @@ fn declarations() -> impl Iterator<Item = &'static Variable> {
     [
         source::VARIABLES,
         listen::VARIABLES,
+        tls::VARIABLES,
         admin::VARIABLES,
         database::VARIABLES,
         redis::VARIABLES,

@@ -29,7 +29,7 @@ use crate::store::{Store, Writer, WriterSettings};
 use crate::telemetry::{Health, Metrics};
 use moderation::moderator;
 pub use moderation::policy as moderation_policy;
-use parts::{Parts, channel_layer, connect, handover, public_settings, sessions, shards, welcome};
+use parts::{Parts, certificate, channel_layer, connect, handover, public_settings, sessions, shards, welcome};
 use reload::Reloader;
 
 /// How long the last tasks may take after the drain.
@@ -119,6 +119,7 @@ impl Gateway {
         lifecycle.listen_for_signals().map_err(BuildError::internal("signals"))?;
         let hangups = signal(SignalKind::hangup()).map_err(BuildError::internal("signals"))?;
 
+        let certificate = certificate(&config).map_err(|error| BuildError::Configuration(error.to_string()))?;
         let moderator = moderator(&config.moderation, &lifecycle, &metrics).await?;
         let (store, bus, cache) = connect(&config, &metrics).await?;
         let Subscription { subscriber, inboxes, control, door } =
@@ -147,7 +148,7 @@ impl Gateway {
         let parts = Parts { store: &store, bus: &bus, writer: &writer, outlet, moderator, cache: &cache, hub };
         let sessions = Arc::new(sessions(&config, &lifecycle, &metrics, parts));
 
-        let public = Public::bind(config.listen.public, public_settings(&config), Arc::clone(&metrics))
+        let public = Public::bind(config.listen.public, public_settings(&config, certificate), Arc::clone(&metrics))
             .map_err(BuildError::internal("the public listener cannot be bound"))?;
         let (desk, requests) = mpsc::channel(admin::REQUESTS);
         let ops = Ops::bind(config.listen.ops, Arc::clone(&metrics), Arc::clone(&health))

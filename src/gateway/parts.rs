@@ -14,7 +14,7 @@ use crate::access::{Access, AttachmentRules, Grants, Hits, Nonces};
 use crate::bus::{Bus, ChannelLayer, Door, Envelope, Kind, channels};
 use crate::command::{BusOutlet, Commands, Directory, Entrance, Ledger, Past};
 use crate::config::{Config, LayerKind, Limits, Live};
-use crate::domain::{Topic, Venue};
+use crate::domain::{Micros, Topic, Venue};
 use crate::handover::{self, Handover};
 use crate::http::{Arrival, PublicSettings, SocketPath};
 use crate::hub::Hub;
@@ -27,6 +27,7 @@ use crate::session::{Sessions, Tickets, Visitor};
 use crate::socket::{Heartbeat, Limits as SocketLimits, Shared};
 use crate::store::{Settings, Store, Writer};
 use crate::telemetry::Metrics;
+use crate::transport::{Certificate, CertificateError};
 use crate::wire::event::{self, Place};
 
 /// Handshakes that may be in progress at once.
@@ -234,7 +235,24 @@ pub(super) fn pages(limits: &Limits) -> Rate {
     Rate::per_minute(limits.history_per_minute)
 }
 
-pub(super) fn public_settings(config: &Config) -> PublicSettings {
+/// The certificate that the configuration names, checked whole; `None` where no TLS is spoken. Says so when it is not
+/// valid today.
+///
+/// # Errors
+/// When it cannot be used.
+pub(super) fn certificate(config: &Config) -> Result<Option<Certificate>, CertificateError> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    let certificate = Certificate::from_pem(&tls.certificate, &tls.key)?;
+    let (now, validity) = (Micros::now().seconds(), certificate.validity());
+    if now > validity.ends {
+        tracing::warn!("the certificate of GATEWAY_TLS_CERT has expired: clients refuse it");
+    } else if now < validity.begins {
+        tracing::warn!("the certificate of GATEWAY_TLS_CERT is not valid yet: clients refuse it");
+    }
+    Ok(Some(certificate))
+}
+
+pub(super) fn public_settings(config: &Config, certificate: Option<Certificate>) -> PublicSettings {
     PublicSettings {
         allowed_origins: config.auth.allowed_origins.clone(),
         trusted_proxies: config.auth.trusted_proxies.clone(),
@@ -244,6 +262,7 @@ pub(super) fn public_settings(config: &Config) -> PublicSettings {
         handshake_rate: config.limits.handshake_rate,
         handshakes_in_progress: HANDSHAKES,
         tickets: Arc::new(Sealer::new(config.auth.secret_key.expose())),
+        certificate,
         head_deadline: HANDSHAKE_DEADLINE,
         max_head: MAX_HEAD,
     }

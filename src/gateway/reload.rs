@@ -17,6 +17,10 @@ use crate::identity::{Sealer, Verifier};
 use crate::lifecycle::Lifecycle;
 use crate::session::Sessions;
 use crate::telemetry::{self, Metrics};
+use crate::transport::Certificate;
+
+/// The variable that turns TLS on.
+const CERTIFICATE: &str = "GATEWAY_TLS_CERT";
 
 /// What is in force, and what waits for a restart.
 struct InForce {
@@ -72,15 +76,15 @@ impl Reloader {
         let _one = self.reloading.lock().await;
         // Files are read: not for a thread that must not block.
         let read = tokio::task::spawn_blocking(checked).await;
-        let config = match read.map_err(|error| vec![error.to_string()]).and_then(|read| read) {
-            Ok(config) => config,
+        let (config, certificate) = match read.map_err(|error| vec![error.to_string()]).and_then(|read| read) {
+            Ok(read) => read,
             Err(errors) => return self.stay(&errors),
         };
         // The last thing that may be wrong; the lists in force are theirs from here on.
         if !self.sessions.commands.moderator.reload().await {
             return self.stay(&["GATEWAY_MODERATION_LISTS: the lists are wrong; the log says where".to_owned()]);
         }
-        let answer = self.apply(&config);
+        let answer = self.apply(&config, certificate);
         self.metrics.config_reloads_total.with_label_values(&["ok"]).inc();
         tracing::info!(%answer, "the configuration was read again");
         answer
@@ -94,16 +98,19 @@ impl Reloader {
     }
 
     /// Puts into force what can be, all of it between two awaits. What is wrong was found before.
-    fn apply(&self, config: &Config) -> Value {
+    fn apply(&self, config: &Config, certificate: Option<Certificate>) -> Value {
         let mut in_force = self.in_force.lock();
         let before: BTreeMap<_, _> = in_force.settings.iter().map(|setting| (setting.name, setting)).collect();
         let differs = |setting: &&Setting| before.get(setting.name).is_none_or(|old| setting.differs_from(old));
+        // The certificate can be changed, but not whether there is one: clients know the port as one or the other.
+        let turns = before.get(CERTIFICATE).is_some_and(|old| old.value.is_empty() == config.tls.is_some());
+        let turns_tls = |setting: &Setting| turns && setting.name.starts_with("GATEWAY_TLS_");
         let (live, restart): (Vec<_>, Vec<_>) =
-            config.settings().iter().filter(differs).partition(|setting| setting.is_live());
+            config.settings().iter().filter(differs).partition(|setting| setting.is_live() && !turns_tls(setting));
         let changed: Vec<_> = live.iter().map(|setting| setting.name).collect();
         let needs_restart: Vec<_> = restart.iter().map(|setting| setting.name).collect();
         if !changed.is_empty() {
-            self.put_into_force(config);
+            self.put_into_force(config, certificate);
             let kept = in_force.settings.iter().map(|old| {
                 live.iter().find(|new| new.name == old.name).map_or_else(|| old.clone(), |new| (*new).clone())
             });
@@ -121,7 +128,7 @@ impl Reloader {
         })
     }
 
-    fn put_into_force(&self, config: &Config) {
+    fn put_into_force(&self, config: &Config, certificate: Option<Certificate>) {
         let (sessions, limits) = (&self.sessions, &config.limits);
         sessions.access.sends.set(&parts::sends(limits));
         sessions.access.reactions.set(&parts::reactions(limits));
@@ -133,7 +140,7 @@ impl Reloader {
         let secret = config.auth.secret_key.expose();
         sessions.login.set_verifier(Verifier::new(secret));
         sessions.tickets.sealer.set(Sealer::new(secret));
-        self.door.set(&parts::public_settings(config));
+        self.door.set(&parts::public_settings(config, certificate));
         self.tokens.replace(&config.admin);
         if let Err(error) = telemetry::log::set_filter(&config.log.filter) {
             tracing::error!(%error, "the log's filter stays as it was");
@@ -163,7 +170,9 @@ impl Reload for Reloader {
 }
 
 /// The configuration as it is written now: all of it is good, or nothing of it counts.
-fn checked() -> Result<Config, Vec<String>> {
+fn checked() -> Result<(Config, Option<Certificate>), Vec<String>> {
     let read = sources().and_then(|strings| Config::from(&strings));
-    read.map(|(config, _)| config).map_err(|invalid| invalid.errors.iter().map(ToString::to_string).collect())
+    let (config, _) = read.map_err(|invalid| invalid.errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let certificate = parts::certificate(&config).map_err(|error| vec![error.to_string()])?;
+    Ok((config, certificate))
 }

@@ -37,6 +37,8 @@ pub(super) enum Refused {
     Busy,
     /// The gateway is going away.
     Draining,
+    /// Plain HTTP where TLS is spoken.
+    TlsRequired,
 }
 
 impl Refused {
@@ -53,6 +55,7 @@ impl Refused {
             Self::SocketsFull => "too_many_connections",
             Self::Busy => "too_many_handshakes",
             Self::Draining => "draining",
+            Self::TlsRequired => "tls_required",
         }
     }
 
@@ -61,7 +64,7 @@ impl Refused {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UpgradeRequired | Self::VersionUnsupported => StatusCode::UPGRADE_REQUIRED,
-            Self::MalformedHandshake => StatusCode::BAD_REQUEST,
+            Self::MalformedHandshake | Self::TlsRequired => StatusCode::BAD_REQUEST,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::AddressFull => StatusCode::TOO_MANY_REQUESTS,
             Self::SocketsFull | Self::Busy | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
@@ -80,6 +83,7 @@ impl Refused {
             Self::SocketsFull => "Too many connections, try later",
             Self::Busy => "Too many new connections at once, try later",
             Self::Draining => "This instance is going away, connect again",
+            Self::TlsRequired => "This port speaks TLS: use wss:// or https://",
         }
     }
 
@@ -100,7 +104,7 @@ impl Refused {
             Self::AddressFull | Self::SocketsFull | Self::Busy | Self::Draining => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(rand::random_range(RETRY_SECONDS)));
             }
-            Self::NotFound | Self::MalformedHandshake | Self::ForeignOrigin => {}
+            Self::NotFound | Self::MalformedHandshake | Self::ForeignOrigin | Self::TlsRequired => {}
         }
         answer
     }
@@ -144,6 +148,7 @@ mod tests {
             SocketsFull,
             Busy,
             Draining,
+            TlsRequired,
         ] {
             let body = refused.answer().into_body().collect().await.expect("is whole").to_bytes();
             let json: serde_json::Value = serde_json::from_slice(&body).expect("is JSON");

@@ -19,6 +19,7 @@ use crate::config::{Live, Network};
 use crate::identity::{Credentials, Sealer};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
+use crate::transport::Certificate;
 
 /// What one socket occupies: a place among the open sockets, and among those of its address. Given back on drop.
 pub struct Guard {
@@ -46,13 +47,15 @@ pub(super) struct Exchange {
     /// Kept to the end of the connection, unless it became that of a socket.
     place: Option<Place>,
     pub answered: bool,
+    /// It is plain HTTP, and this listener speaks TLS.
+    pub is_misplaced: bool,
     /// With a 101: what follows from it.
     pub admitted: Option<Admitted>,
 }
 
 impl Exchange {
-    pub fn new(place: Place) -> Self {
-        Self { place: Some(place), answered: false, admitted: None }
+    pub fn new(place: Place, is_misplaced: bool) -> Self {
+        Self { place: Some(place), answered: false, is_misplaced, admitted: None }
     }
 }
 
@@ -88,10 +91,11 @@ impl Trust {
 pub struct DoorControl(pub(super) Arc<Door>);
 
 impl DoorControl {
-    /// Lets these hold from now on: origins, proxies, the ticket's key, sockets an address, handshakes a second. The rest needs
-    /// a new door.
+    /// Lets these hold from now on: origins, proxies, the ticket's key, the certificate, sockets an
+    /// address, handshakes a second. The rest needs a new door.
     pub fn set(&self, settings: &PublicSettings) {
         self.0.trust.set(Trust::of(settings));
+        self.0.show(settings.certificate.as_ref());
         self.0.addresses.set(settings.connections_per_address);
         self.0.rate.set(settings.handshake_rate);
     }
@@ -102,6 +106,7 @@ pub(super) struct Door {
     settings: PublicSettings,
     /// What of the settings can change: only these are looked at.
     trust: Live<Trust>,
+    certificate: Live<Option<Certificate>>,
     pub sockets: Arc<Semaphore>,
     addresses: Addresses,
     /// Connections that have not been answered yet, by the peer they come from.
@@ -112,15 +117,32 @@ pub(super) struct Door {
 
 impl Door {
     pub fn new(settings: PublicSettings, metrics: Arc<Metrics>) -> Self {
-        Self {
+        let door = Self {
             sockets: Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS))),
             addresses: Addresses::new(settings.connections_per_address, Arc::clone(&metrics)),
             unanswered: Addresses::new(0, Arc::clone(&metrics)),
             rate: HandshakeRate::new(settings.handshake_rate, Arc::clone(&metrics)),
             trust: Live::new(Trust::of(&settings)),
+            certificate: Live::new(None),
             settings,
             metrics,
+        };
+        door.show(door.settings.certificate.as_ref());
+        door
+    }
+
+    /// Lets this certificate be shown to those who come from now on. Whether TLS is spoken at all stays as it was at the
+    /// start: clients know the port as one or the other.
+    fn show(&self, certificate: Option<&Certificate>) {
+        if let Some(certificate) = certificate.filter(|_| self.settings.certificate.is_some()) {
+            self.metrics.tls_certificate_not_after_seconds.set(certificate.validity().ends);
+            self.certificate.set(Some(certificate.clone()));
         }
+    }
+
+    /// The certificate to be shown now; `None` where no TLS is spoken.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.certificate.load().as_ref().clone()
     }
 
     /// Counts a connection that is not answered yet; `None` when its peer has more than a quarter of all places, and
@@ -146,7 +168,11 @@ impl Door {
     ) -> Answer {
         let mut exchange = exchange.lock();
         exchange.answered = true;
-        match self.admit(&mut request, peer, lifecycle, &mut exchange.place) {
+        let admitted = match exchange.is_misplaced {
+            true => Err(Refused::TlsRequired),
+            false => self.admit(&mut request, peer, lifecycle, &mut exchange.place),
+        };
+        match admitted {
             Ok((answer, admitted)) => {
                 exchange.admitted = Some(admitted);
                 answer

@@ -1,9 +1,10 @@
-//! The public listener: accepts, lets HTTP speak for one request, and hands over what became a WebSocket.
+//! The public listener: accepts, shakes hands where TLS is spoken, lets HTTP speak for one request, and hands over what became a WebSocket.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::config::Network;
 use crate::identity::{Credentials, Sealer};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
+use crate::transport::{self, Accepted, Certificate, Stream};
 
 /// The smallest buffer that hyper takes, in bytes.
 const SMALLEST_HEAD: usize = 8 * 1024;
@@ -34,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A connection that was answered with 101. Nobody has looked at its credentials yet.
 pub struct Arrival {
     /// The connection, out of HTTP's hands.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What the client sent right after its request: the first input of the WebSocket.
     pub early: Bytes,
     /// What it asked for.
@@ -79,7 +81,9 @@ pub struct PublicSettings {
     pub handshakes_in_progress: usize,
     /// Opens the tickets of those who return, who come first when places are short.
     pub tickets: Arc<Sealer>,
-    /// Longest time from `accept` to the last byte of the answer.
+    /// The certificate, where TLS is spoken.
+    pub certificate: Option<Certificate>,
+    /// Longest time from `accept` to the last byte of the answer, TLS included.
     pub head_deadline: Duration,
     /// Longest request head, in bytes; less than 8 KiB counts as 8 KiB.
     pub max_head: usize,
@@ -186,24 +190,50 @@ struct Handshake {
 
 impl Handshake {
     async fn run(self, stream: TcpStream, peer: IpAddr, place: Place, lifecycle: &Lifecycle) -> Option<Arrival> {
-        let exchange = Mutex::new(Exchange::new(place));
-        let service = service_fn(|request| {
-            std::future::ready(Ok::<_, Infallible>(self.door.answer(request, peer, lifecycle, &exchange)))
-        });
-        // hyper's own limit is for the head alone; the deadline below is for the whole handshake.
-        let connection = http1::Builder::new()
-            .header_read_timeout(None::<Duration>)
-            .max_buf_size(self.max_head)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let drained = async {
+        let stopped = async {
             lifecycle.stopping().await;
             tokio::time::sleep(GRACE).await;
         };
+        // One deadline for both steps.
+        let end = async {
+            tokio::select! {
+                () = tokio::time::sleep(self.deadline) => "timeout",
+                () = stopped => "draining",
+            }
+        };
+        let mut end = pin!(end);
+        let certificate = self.door.certificate();
+        let speaks_tls = certificate.is_some();
+        let accepted = match certificate {
+            None => Accepted::Plain(stream),
+            Some(certificate) => tokio::select! {
+                accepted = self.secure(stream, &certificate) => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(failed) => {
+                        transport::linger(failed?).await;
+                        return None;
+                    }
+                },
+                reason = &mut end => {
+                    self.count(reason);
+                    return None;
+                }
+            },
+        };
+        let is_misplaced = speaks_tls && matches!(accepted, Accepted::Plain(_));
+        let exchange = Mutex::new(Exchange::new(place, is_misplaced));
+        let service = service_fn(|request| {
+            std::future::ready(Ok::<_, Infallible>(self.door.answer(request, peer, lifecycle, &exchange)))
+        });
+        // hyper's own limit is for the head alone; the deadline is for the whole handshake.
+        let connection = http1::Builder::new()
+            .header_read_timeout(None::<Duration>)
+            .max_buf_size(self.max_head)
+            .serve_connection(TokioIo::new(accepted), service)
+            .with_upgrades();
         let failure = tokio::select! {
             ended = connection => ended.err().map(|error| reason(&error)),
-            () = tokio::time::sleep(self.deadline) => Some("timeout"),
-            () = drained => Some("draining"),
+            reason = &mut end => Some(reason),
         };
         let mut exchange = exchange.into_inner();
         if let Some(admitted) = exchange.admitted.take() {
@@ -216,18 +246,44 @@ impl Handshake {
         None
     }
 
+    /// Shakes hands. Who begins without TLS stays without, to be told so; who was told what is wrong with the handshake
+    /// is given back, to be let read it.
+    async fn secure(&self, stream: TcpStream, certificate: &Certificate) -> Result<Accepted, Option<TcpStream>> {
+        if !transport::speaks_tls(&stream).await.ok_or(None)? {
+            self.count("plain_http");
+            return Ok(Accepted::Plain(stream));
+        }
+        match transport::accept(stream, certificate).await {
+            Ok(accepted) => {
+                self.count("ok");
+                Ok(accepted)
+            }
+            Err((failure, stream)) => {
+                self.count(failure.code());
+                Err(Some(stream))
+            }
+        }
+    }
+
+    /// Counts the end of a TLS handshake.
+    fn count(&self, outcome: &'static str) {
+        self.door.metrics.tls_handshakes_total.with_label_values(&[outcome]).inc();
+    }
+
     /// Takes the connection out of HTTP's hands, which ended before: this waits for nothing.
     async fn hand_over(&self, admitted: Admitted) -> Option<Arrival> {
-        let parts = admitted.connection.await.ok().and_then(|io| io.downcast::<TokioIo<TcpStream>>().ok());
+        let parts = admitted.connection.await.ok().and_then(|io| io.downcast::<TokioIo<Accepted>>().ok());
         let Some(parts) = parts else {
             self.door.refused("abandoned");
             return None;
         };
         self.door.metrics.upgrades_total.inc();
+        let (stream, unread) = parts.io.into_inner().into_stream();
+        // A copy: the original keeps HTTP's whole buffer of 8 KiB alive for as long as the connection lives.
+        let early = Bytes::from([&parts.read_buf, &unread[..]].concat());
         Some(Arrival {
-            stream: parts.io.into_inner(),
-            // A copy: the original keeps HTTP's whole buffer of 8 KiB alive for as long as the connection lives.
-            early: Bytes::copy_from_slice(&parts.read_buf),
+            stream,
+            early,
             path: admitted.path,
             credentials: admitted.credentials,
             since: admitted.since,

@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 pub use census::census;
@@ -49,6 +48,7 @@ use crate::hub::Hub;
 use crate::identity::{Credentials, Identity, Login};
 use crate::socket::{By, Ending, Heartbeat, Shared, Socket};
 use crate::telemetry::Metrics;
+use crate::transport::Stream;
 use crate::wire::Close;
 use crate::wire::event::Place;
 
@@ -80,7 +80,7 @@ pub struct Sessions {
 
 /// A connection that was upgraded and not looked at.
 pub struct Visitor {
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What came right after the upgrade request.
     pub early: Bytes,
     pub venue: Venue,

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio::task::coop;
 
 use super::decode::{Event, Violation};
@@ -21,6 +20,7 @@ use super::limits::Shared;
 use super::outbox::Outbox;
 use super::queue::Class;
 use super::reader::{Read, ReadError, Reader};
+use crate::transport::Stream;
 use crate::wire::Close;
 
 /// Unsent bytes that the kernel may hold for one connection, beyond what is in flight.
@@ -80,11 +80,12 @@ impl Socket {
     ///
     /// Sets `TCP_NODELAY` and `TCP_NOTSENT_LOWAT`. The outbox may be shared with anyone who has something to send.
     #[must_use]
-    pub fn new(stream: TcpStream, early: &Bytes, shared: &Arc<Shared>) -> (Self, Arc<Outbox>) {
+    pub fn new(stream: impl Into<Stream>, early: &Bytes, shared: &Arc<Shared>) -> (Self, Arc<Outbox>) {
         // A socket that refuses these options still works; if it is broken, the first read says so.
-        let _ = stream.set_nodelay(true);
+        let stream = stream.into();
+        let _ = stream.tcp().set_nodelay(true);
         #[cfg(target_os = "linux")]
-        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_IN_KERNEL);
+        let _ = socket2::SockRef::from(stream.tcp()).set_tcp_notsent_lowat(UNSENT_IN_KERNEL);
         let outbox = Arc::new(Outbox::new(stream, Arc::clone(shared)));
         let socket = Self { outbox: Arc::clone(&outbox), reader: Reader::new(early), input: Input::Open };
         (socket, outbox)

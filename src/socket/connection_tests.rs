@@ -1,4 +1,5 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -209,4 +210,49 @@ async fn sizes() {
     let (mut socket, _, _peer) = socket(&shared(Limits::default()), b"").await;
     let sizes = [size_of::<Outbox>(), size_of::<Socket>(), size_of_val(&socket.next())];
     assert!(sizes.iter().zip([168, 56, 24]).all(|(size, limit)| *size <= limit), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_everything_over_tls() {
+    let (ours, mut peer) = crate::transport::testing::streams().await;
+    let limits = Limits { close_deadline: std::time::Duration::from_secs(60), ..Limits::default() };
+    let (mut socket, outbox) = Socket::new(ours, &Bytes::new(), &shared(limits));
+    let count = fill(&outbox);
+    assert!(outbox.queued_bytes() > 0, "what the kernel does not take waits, and is counted");
+    let more = Frame::text(&vec![b'y'; 65_000]);
+    assert_eq!(outbox.push(&more, Class::Message), Pushed::Queued);
+    outbox.close(Close::GOING_AWAY);
+    assert!(matches!(socket.next().await, Incoming::Closed(_)));
+    let (ending, got) = tokio::join!(socket.finish(), read_to_close(&mut peer));
+    assert_eq!((ending.code, ending.by), (1001, By::Us));
+    assert_eq!(got.len(), count + 2);
+    for (number, (_, payload)) in got[..count].iter().enumerate() {
+        assert_eq!(payload[..], *crate::socket::testing::numbered(number).payload(), "{number}");
+    }
+    assert_eq!((got[count].1.len(), &got[count + 1]), (65_000, &closed(Close::GOING_AWAY)));
+}
+
+#[tokio::test]
+async fn messages_come_over_tls_byte_by_byte_too() {
+    let (ours, mut peer) = crate::transport::testing::streams().await;
+    let early = Bytes::copy_from_slice(&masked(0x81, b"early")[..4]);
+    let (mut socket, outbox) = Socket::new(ours, &early, &shared(Limits::default()));
+    let stream = [&masked(0x81, b"early")[4..], &masked(0x81, &[b'x'; 30_000])].concat();
+    let sending = async {
+        let (slow, fast) = stream.split_at(20);
+        for byte in slow {
+            peer.write_all(&[*byte]).await.expect("writes");
+            peer.flush().await.expect("leaves");
+        }
+        peer.write_all(fast).await.expect("writes");
+        peer.flush().await.expect("leaves");
+    };
+    let ((), first) = tokio::join!(sending, socket.next());
+    assert_eq!((first, socket.next().await), (text("early"), text(&"x".repeat(30_000))));
+    assert_eq!(outbox.push(&Frame::text(b"whole"), Class::Message), Pushed::Written);
+    let mut got = [0; 7];
+    peer.read_exact(&mut got).await.expect("reads");
+    assert_eq!(frames(&got), [(0x81, b"whole".to_vec())]);
+    drop(peer); // without a goodbye of any kind
+    assert_eq!(socket.next().await, Incoming::Closed(Ending::LOST));
 }

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 
 use super::ending::{By, Ending};
 use super::frame::Frame;
 use super::limits::Shared;
 use super::queue::{Added, Class, Queue};
+use crate::transport::Stream;
 use crate::wire::Close;
 
 /// Frames that leave in one system call at most.
@@ -43,7 +43,7 @@ pub enum Pushed {
 
 /// The write side of one connection. Dropping the last one closes the file descriptor.
 pub struct Outbox {
-    stream: TcpStream,
+    stream: Stream,
     state: Mutex<State>,
     /// The connection's task, waiting for work.
     owner: AtomicWaker,
@@ -70,7 +70,7 @@ struct State {
 }
 
 impl Outbox {
-    pub(super) fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(stream: Stream, shared: Arc<Shared>) -> Self {
         let heard = AtomicU32::new(shared.tick());
         Self { stream, state: Mutex::default(), owner: AtomicWaker::new(), heard, shared }
     }
@@ -186,7 +186,7 @@ impl Outbox {
         self.state.lock().queue.bytes()
     }
 
-    pub(super) fn stream(&self) -> &TcpStream {
+    pub(super) fn stream(&self) -> &Stream {
         &self.stream
     }
 
@@ -248,7 +248,7 @@ impl Outbox {
 
     /// Ends one or both directions of the stream; that it was ended already is no news.
     pub(super) fn shutdown(&self, how: Shutdown) {
-        let _ = socket2::SockRef::from(&self.stream).shutdown(how);
+        self.stream.shutdown(how);
     }
 
     /// Closes the connection if it has missed a deadline by `tick`. Returns whether it is open.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Class, Frame, Limits, Outbox, Pushed, Shared, Socket};
@@ -72,7 +72,7 @@ pub(crate) fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
 }
 
 /// Reads as a well-behaved peer does: up to the close frame, which it answers, and then to the end of the stream.
-pub(crate) async fn read_to_close(peer: &mut TcpStream) -> Vec<(u8, Vec<u8>)> {
+pub(crate) async fn read_to_close<P: AsyncRead + AsyncWrite + Unpin>(peer: &mut P) -> Vec<(u8, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {

@@ -90,6 +90,10 @@ metrics! {
     upgrades_total: IntCounter [],
     /// Requests refused before the upgrade, by reason.
     upgrades_refused_total: IntCounterVec ["reason"],
+    /// TLS handshakes, by outcome (`ok` or why it failed).
+    tls_handshakes_total: IntCounterVec ["outcome"],
+    /// When the certificate of the public listener ends, in seconds since 1970; 0 without TLS.
+    tls_certificate_not_after_seconds: IntGauge [],
     /// Logins, by kind of credential and outcome.
     logins_total: IntCounterVec ["credential", "outcome"],
     /// Connections ended, by close code (1006: without a close frame).

@@ -1,5 +1,6 @@
 //! The public listener without a gateway behind it, and a client that writes HTTP byte by byte.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use community_gateway::http::{Arrival, Public, PublicSettings};
 use community_gateway::identity::Sealer;
 use community_gateway::lifecycle::Lifecycle;
 use community_gateway::telemetry::Metrics;
+use community_gateway::transport::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -31,6 +33,7 @@ pub fn settings() -> PublicSettings {
         handshake_rate: 0,
         handshakes_in_progress: 100,
         tickets: Arc::new(Sealer::new("the key of these tests")),
+        certificate: None,
         head_deadline: GUARD * 2,
         max_head: 16 * 1024,
     }
@@ -42,6 +45,25 @@ pub fn upgrade(path: &str, more: &str) -> String {
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
     )
+}
+
+/// Fills the buffer with what comes.
+pub async fn read_exact(stream: &Stream, mut buffer: &mut [u8]) {
+    let mut scratch = vec![0; 64 * 1024];
+    while !buffer.is_empty() {
+        std::future::poll_fn(|cx| stream.poll_read_ready(cx)).await.unwrap();
+        let most = if matches!(stream, Stream::Plain(_)) { buffer.len().min(scratch.len()) } else { scratch.len() };
+        match stream.try_read(&mut scratch[..most]) {
+            Ok(0) => panic!("the end, and {} bytes are missing", buffer.len()),
+            Ok(count) => {
+                let (filled, rest) = buffer.split_at_mut(count);
+                filled.copy_from_slice(&scratch[..count]);
+                buffer = rest;
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// A listener at work. What arrives waits here.

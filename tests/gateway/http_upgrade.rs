@@ -2,11 +2,10 @@
 
 use community_gateway::domain::RoomId;
 use community_gateway::http::SocketPath;
-use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::timeout;
 
-use crate::http_raw::{ACCEPT, Door, ROOM, settings, upgrade};
+use crate::http_raw::{ACCEPT, Door, ROOM, read_exact, settings, upgrade};
 use crate::support::GUARD;
 
 #[tokio::test]
@@ -21,7 +20,7 @@ async fn a_handshake_is_answered_and_handed_over() {
     let arrival = door.arrivals.recv().await.unwrap();
     assert_eq!(arrival.address.to_string(), "127.0.0.1");
     assert!(arrival.early.is_empty());
-    assert!(arrival.stream.nodelay().unwrap());
+    assert!(arrival.stream.tcp().nodelay().unwrap());
     assert_eq!(door.metrics.upgrades_total.get(), 1);
 }
 
@@ -57,13 +56,13 @@ async fn bytes_that_come_with_the_request_come_first_and_whole() {
         client.write(&[upgrade(ROOM, "").as_bytes(), &early].concat()).await;
         assert_eq!(client.answer().await.status(), 101);
 
-        let mut arrival = door.arrivals.recv().await.unwrap();
+        let arrival = door.arrivals.recv().await.unwrap();
         assert!(!arrival.early.is_empty(), "what was there with the head was read with it");
         let mut received = arrival.early.to_vec();
         let missing = early.len() - received.len();
         received.resize(early.len(), 0);
         let start = early.len() - missing;
-        timeout(GUARD, arrival.stream.read_exact(&mut received[start..])).await.expect("the rest").unwrap();
+        timeout(GUARD, read_exact(&arrival.stream, &mut received[start..])).await.expect("the rest");
         assert!(received == early, "{length} bytes are the same, in their order");
     }
 }

@@ -98,4 +98,5 @@ mod tap;
 mod thread_changes;
 mod thread_rights;
 mod threads;
+mod tls;
 mod typing;

@@ -6,7 +6,8 @@ use std::panic::Location;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
@@ -16,6 +17,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use super::GUARD;
 use super::gateway::TestGateway;
 use super::http::Reply;
+use super::tls::{HOST, Wire};
 
 type Caller = &'static Location<'static>;
 
@@ -27,12 +29,13 @@ pub struct Dial {
     headers: Vec<(String, String)>,
     source: Option<IpAddr>,
     receive_buffer: Option<u32>,
+    tls: Option<TlsConnector>,
 }
 
 impl Dial {
     pub(super) fn new(address: SocketAddr, path: &str) -> Self {
         let (path, query) = (path.to_owned(), Vec::new());
-        Self { address, path, query, headers: Vec::new(), source: None, receive_buffer: None }
+        Self { address, path, query, headers: Vec::new(), source: None, receive_buffer: None, tls: None }
     }
 
     /// `?connection_token=…`
@@ -85,6 +88,12 @@ impl Dial {
         self
     }
 
+    /// Over TLS, as this client.
+    pub fn tls(mut self, connector: TlsConnector) -> Self {
+        self.tls = Some(connector);
+        self
+    }
+
     /// Connects; panics when the upgrade is refused.
     #[track_caller]
     pub fn connect(self) -> impl Future<Output = TestClient> {
@@ -118,7 +127,7 @@ impl Dial {
         }
     }
 
-    async fn handshake(self) -> Result<WebSocketStream<TcpStream>, tungstenite::Error> {
+    async fn handshake(self) -> Result<WebSocketStream<Box<dyn Wire>>, tungstenite::Error> {
         let handshake = async {
             let socket = TcpSocket::new_v4()?;
             if let Some(source) = self.source {
@@ -129,7 +138,11 @@ impl Dial {
             }
             let stream = socket.connect(self.address).await?;
             stream.set_nodelay(true)?;
-            Ok(client_async(self.request(), stream).await?.0)
+            let wire: Box<dyn Wire> = match &self.tls {
+                None => Box::new(stream),
+                Some(connector) => Box::new(connector.connect(HOST.try_into().expect("a name"), stream).await?),
+            };
+            Ok(client_async(self.request(), wire).await?.0)
         };
         tokio::time::timeout(GUARD, handshake).await.expect("the upgrade got no answer")
     }
@@ -148,7 +161,7 @@ impl Dial {
 
 /// An open connection. Dropping it cuts the TCP connection without a goodbye; see [`TestClient::close`].
 pub struct TestClient {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Wire>>,
     seen: Vec<String>,
     session: Option<Value>,
 }

@@ -49,6 +49,7 @@ mod proxy;
 mod redis_server;
 mod redis_setups;
 mod stack;
+mod tls;
 
 use std::panic::Location;
 use std::time::Duration;
@@ -63,6 +64,7 @@ pub use proxy::ChaosProxy;
 pub use redis_server::RedisServer;
 pub use redis_setups::{RedisCluster, WatchedRedis};
 pub use stack::*;
+pub use tls::TestCertificate;
 
 /// Longest wait for anything: far more than a busy machine needs, so that it strikes only when something is wrong.
 pub const GUARD: Duration = Duration::from_secs(20);
