@@ -212,7 +212,12 @@ fn every_declaration_is_read_and_every_example_works() {
     let declared: Vec<&str> = declarations().map(|variable| variable.name).collect();
     assert_eq!(read_names, declared, "what is declared and what is read are the same, in the same order");
     for variable in declarations() {
-        let example = with(&[(variable.name, variable.example)]);
+        // A certificate and its key go together.
+        let tls = [tls::VARIABLES[0], tls::VARIABLES[1]].map(|of_tls| (of_tls.name, of_tls.example));
+        let example = match tls.iter().any(|(name, _)| *name == variable.name) {
+            true => with(&tls),
+            false => with(&[(variable.name, variable.example)]),
+        };
         assert!(Config::from(&example).is_ok(), "{}={}", variable.name, variable.example);
     }
 }

@@ -11,7 +11,7 @@ const CERTIFICATE: Variable = Variable::new(
 )
 .secret()
 .live()
-.example("/etc/community-gateway/tls/tls.crt");
+.example("-----BEGIN CERTIFICATE-----");
 const KEY: Variable = Variable::new(
     "GATEWAY_TLS_KEY",
     "",
@@ -19,7 +19,7 @@ const KEY: Variable = Variable::new(
 )
 .secret()
 .live()
-.example("/etc/community-gateway/tls/tls.key");
+.example("-----BEGIN PRIVATE KEY-----");
 
 pub(super) const VARIABLES: &[Variable] = &[CERTIFICATE, KEY];
 
@@ -43,6 +43,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Option<Tls>> {
         (true, false) => (&CERTIFICATE, &KEY),
         (false, true) => (&KEY, &CERTIFICATE),
     };
-    reader.wrong(missing.0.name, missing.0, format!("is not set, and {} is: TLS needs both", missing.1.name));
+    reader.wrong(
+        missing.0.name,
+        missing.0,
+        format!("is not set, and {} is: TLS needs both, best as files (`…_FILE`)", missing.1.name),
+    );
     None
 }
