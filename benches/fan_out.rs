@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench fan_out`. The time is the processor time of the one thread that the hub runs on, the kernel's
 //! share included; reading is another thread's. Rooms for which `ulimit -n` is too low are left out.
+//! `fan_out --rounds N PEOPLE EVENTS` does one thing N times and says nothing: `loadtest/syscalls` looks at it from outside.
 
 mod stack;
 
@@ -72,6 +73,17 @@ fn main() -> Result<(), Error> {
     })?;
     let shared = Shared::new(Limits::default(), metrics);
 
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, rounds, people, events] = arguments.as_slice()
+        && flag == "--rounds"
+    {
+        let people = people.parse()?;
+        let mut room = Room::fill(people, &hub, &bus, &shared, &lifecycle, (&hub_runtime, &readers))?;
+        for _ in 0..rounds.parse::<u64>()? {
+            room.round(events.parse()?, &door, &lifecycle, &hub_runtime);
+        }
+        return Ok(());
+    }
     let enough = if is_measured() { ENOUGH } else { Duration::ZERO };
     let mut out = std::io::stdout().lock();
     writeln!(out, "{:>8} {:>6} {:>12} {:>14}", "people", "events", "µs/delivery", "deliveries/s")?;
@@ -144,35 +156,40 @@ impl Room {
         hub: &Runtime,
         enough: Duration,
     ) -> Result<(Duration, usize), Error> {
-        let body = Bytes::from(vec![b'x'; EVENT]);
-        let bytes = Frame::text(&body).len() * events * self.seats.len();
         let (mut time, mut deliveries) = (Duration::ZERO, 0);
         while deliveries == 0 || time < enough {
-            let mut payloads = Vec::new();
-            for _ in 0..events {
-                self.place.offset += 1;
-                let envelope = Envelope {
-                    kind: Kind::Message,
-                    place: Some(self.place),
-                    user: Some(UserId(1)),
-                    shown: None,
-                    time: Micros(0),
-                    sent: Micros::now(),
-                    body: body.clone(),
-                    online: 0,
-                };
-                payloads.push(Bytes::from(envelope.encode()));
-            }
-            let (wanted, before) = (self.received.load(Ordering::Relaxed) + bytes, thread_time(HUB)?);
-            let (door, topic, _entered) = (door.clone(), self.topic, hub.enter());
-            // On the hub's own thread, so that the hub finds them all.
-            lifecycle.spawn(async move { payloads.into_iter().for_each(|payload| door.message(topic, payload)) });
-            while self.received.load(Ordering::Relaxed) < wanted {
-                std::thread::park_timeout(Duration::from_micros(100));
-            }
+            let before = thread_time(HUB)?;
+            self.round(events, door, lifecycle, hub);
             time += thread_time(HUB)? - before;
             deliveries += events * self.seats.len();
         }
         Ok((time, deliveries))
+    }
+
+    fn round(&mut self, events: usize, door: &Door, lifecycle: &Lifecycle, hub: &Runtime) {
+        let body = Bytes::from(vec![b'x'; EVENT]);
+        let bytes = Frame::text(&body).len() * events * self.seats.len();
+        let wanted = self.received.load(Ordering::Relaxed) + bytes;
+        let mut payloads = Vec::new();
+        for _ in 0..events {
+            self.place.offset += 1;
+            let envelope = Envelope {
+                kind: Kind::Message,
+                place: Some(self.place),
+                user: Some(UserId(1)),
+                shown: None,
+                time: Micros(0),
+                sent: Micros::now(),
+                body: body.clone(),
+                online: 0,
+            };
+            payloads.push(Bytes::from(envelope.encode()));
+        }
+        let (door, topic, _entered) = (door.clone(), self.topic, hub.enter());
+        // On the hub's own thread, so that the hub finds them all.
+        lifecycle.spawn(async move { payloads.into_iter().for_each(|payload| door.message(topic, payload)) });
+        while self.received.load(Ordering::Relaxed) < wanted {
+            std::thread::park_timeout(Duration::from_micros(100));
+        }
     }
 }

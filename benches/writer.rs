@@ -3,6 +3,7 @@
 //! `cargo bench --bench writer`. Offsets come from memory, so that nothing but Postgres is waited for. A commit waits for
 //! the disk as Postgres is configured; `deploy/devstack` lets it not.
 
+mod processes;
 mod stack;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use community_gateway::store::{
 use community_gateway::telemetry::Metrics;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
+use processes::process_time;
 use sqlx::postgres::PgPool;
 use stack::{Error, Stack, is_measured, thread_time};
 use uuid::Uuid;
@@ -58,58 +60,59 @@ fn main() -> Result<(), Error> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name(GATEWAY).enable_all().build()?;
     let (metrics, lifecycle) = (Arc::new(Metrics::new()?), Lifecycle::new());
-    let writer = runtime.block_on(async {
-        fill(&PgPool::connect(url).await?).await?;
+    let (writer, pool) = runtime.block_on(async {
+        let pool = PgPool::connect(url).await?;
+        fill(&pool).await?;
         let store = Store::connect(Settings::new(url), Arc::clone(&metrics)).await?;
-        Ok::<_, Error>(Writer::start(
-            &store,
-            &Arc::<Offsets>::default(),
-            &lifecycle,
-            WriterSettings::default(),
-            &metrics,
-        ))
+        let writer = Writer::start(&store, &Arc::<Offsets>::default(), &lifecycle, WriterSettings::default(), &metrics);
+        Ok::<_, Error>((writer, pool))
     })?;
     let enough = if is_measured() { ENOUGH } else { Duration::ZERO };
     let mut out = std::io::stdout().lock();
-    let titles = ["rooms", "at once", "messages/s", "rows/commit", "ms to commit", "µs CPU each"];
+    // Those that write, and those that write behind them.
     writeln!(
         out,
-        "{:>6} {:>8} {:>12} {:>12} {:>13} {:>12}",
-        titles[0], titles[1], titles[2], titles[3], titles[4], titles[5]
+        "{:>6} {:>8} {:>11} {:>12} {:>13} {:>11} {:>12}",
+        "rooms", "at once", "messages/s", "rows/commit", "ms to commit", "µs gateway", "µs Postgres"
     )?;
     for rooms in [1, ROOMS] {
         for at_once in [1, 4, 16, 64, 256, 1_024] {
-            let (started, used) = (Instant::now(), thread_time(GATEWAY)?);
+            let (served, started, used) = (serving(&runtime, &pool)?, Instant::now(), thread_time(GATEWAY)?);
             let (batches, mut messages, mut waited) = (metrics.write_batches_total.get(), 0, Duration::ZERO);
             while messages == 0 || started.elapsed() < enough {
                 let drafts: Vec<_> = (0..at_once).map(|sender| draft(sender % rooms, sender)).collect();
                 let (round, writer) = (Instant::now(), writer.clone());
                 let sending = async move { try_join_all(drafts.into_iter().map(|draft| writer.send(draft, ()))).await };
-                runtime.block_on(lifecycle_spawn(&runtime, &lifecycle, sending))??;
+                runtime.block_on(spawn(&runtime, &lifecycle, sending))??;
                 waited += round.elapsed();
                 messages += at_once;
             }
             let (time, used) = (started.elapsed().as_secs_f64(), thread_time(GATEWAY)? - used);
+            let served = serving(&runtime, &pool)?.saturating_sub(served);
             let batches = metrics.write_batches_total.get() - batches;
             writeln!(
                 out,
-                "{rooms:>6} {at_once:>8} {:>12.0} {:>12.1} {:>13.2} {:>12.1}",
+                "{rooms:>6} {at_once:>8} {:>11.0} {:>12.1} {:>13.2} {:>11.1} {:>12.1}",
                 messages as f64 / time,
                 messages as f64 / batches as f64,
                 waited.as_secs_f64() * 1e3 / (messages / at_once) as f64,
-                used.as_secs_f64() * 1e6 / messages as f64
+                used.as_secs_f64() * 1e6 / messages as f64,
+                served.as_secs_f64() * 1e6 / messages as f64
             )?;
         }
     }
     Ok(())
 }
 
+/// The processor time of Postgres for its clients, and for the log.
+fn serving(runtime: &tokio::runtime::Runtime, pool: &PgPool) -> Result<Duration, Error> {
+    let sql = "SELECT pid FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walwriter')";
+    let processes: Vec<i32> = runtime.block_on(sqlx::query_scalar(sql).fetch_all(pool))?;
+    Ok(process_time(&processes))
+}
+
 /// Runs something on the runtime's own thread, where its processor time is seen.
-fn lifecycle_spawn<F>(
-    runtime: &tokio::runtime::Runtime,
-    lifecycle: &Lifecycle,
-    future: F,
-) -> tokio::task::JoinHandle<F::Output>
+fn spawn<F>(runtime: &tokio::runtime::Runtime, lifecycle: &Lifecycle, future: F) -> tokio::task::JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
