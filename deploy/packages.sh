@@ -43,6 +43,7 @@ need_stack() {
   need python3 python3
   need setpriv util-linux
   need cc gcc libc6-dev
+  need make make # the allocator is built by it
 }
 
 # The toolchain is the one thing that is not Debian's.

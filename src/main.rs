@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use community_gateway::cli::{self, Exit, out};
 
+/// Gives pages back within ten seconds after many sockets closed, where the system's allocator keeps nearly all, and takes
+/// less memory for those that are open (ARCHITECTURE.md, "Memory").
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
