@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Bus, BusError, Control};
 use crate::domain::{InstanceName, Topic};
 use crate::keyspace;
-use crate::realtime::{self, Listener};
+use crate::realtime::{self, Listener, Unconfirmed};
 use crate::telemetry::Metrics;
 
 /// How many messages of one shard wait for the hub before they are dropped, counted and recovered from the log.
@@ -139,20 +139,24 @@ impl Subscriber {
         let listener = bus.dialer.listen(Box::new(move |push| router.route(push))).await?;
         let subscribing = async {
             listener.subscribe_both(keyspace::CONTROL).await?;
-            listener.subscribe(&[probe_channel.to_string()]).await
+            Ok(listener.subscribe(&[probe_channel.to_string()]).await?)
         };
         subscribing.await.map_err(BusError::redis("subscribing to control"))?;
         let subscriber = Self { listener, probe: seen, probe_channel, door: door.clone() };
         Ok(Subscription { subscriber, inboxes, control: orders, door })
     }
 
-    /// Subscribes to topics; all are confirmed when this returns.
+    /// Subscribes to topics, and returns those that are confirmed.
     ///
     /// # Errors
-    /// When Redis does not confirm; some may be subscribed to all the same.
-    pub async fn subscribe(&self, topics: &[Topic]) -> Result<(), BusError> {
+    /// Beside them, why Redis did not confirm the others: in a Cluster, one shard may not answer.
+    pub async fn subscribe(&self, topics: Vec<Topic>) -> (Vec<Topic>, Result<(), BusError>) {
         let channels: Vec<_> = topics.iter().map(|topic| keyspace::channel(*topic)).collect();
-        self.listener.subscribe(&channels).await.map_err(BusError::redis("subscribing"))
+        let Err(Unconfirmed { channels: failed, error }) = self.listener.subscribe(&channels).await else {
+            return (topics, Ok(()));
+        };
+        let confirmed = topics.into_iter().zip(&channels).filter(|(_, channel)| !failed.contains(*channel));
+        (confirmed.map(|(topic, _)| topic).collect(), Err(BusError::redis("subscribing")(error)))
     }
 
     /// Unsubscribes from topics.

@@ -2,7 +2,7 @@
 //!
 //! Invariant 8: subscribed channels = topics with a local seat, once this is idle.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,18 +60,19 @@ async fn subscribe(hub: &Hub, topics: Vec<Topic>) {
     }
     let (interruptions, asked) = (hub.subscriber.interruptions(), Instant::now());
     // Both before any state is read: what is sent later arrives.
-    let (subscribed, ()) = join(hub.subscriber.subscribe(&topics), hub.channels.join(&topics)).await;
-    if let Err(error) = subscribed {
-        tracing::warn!(%error, topics = topics.len(), "subscribing failed, trying again");
-        retry(hub, topics).await;
-        return;
+    let ((confirmed, answer), ()) = join(hub.subscriber.subscribe(topics.clone()), hub.channels.join(&topics)).await;
+    let mut failed = Vec::new();
+    if let Err(error) = answer {
+        let there: HashSet<Topic> = confirmed.iter().copied().collect();
+        failed.extend(topics.iter().filter(|topic| !there.contains(topic)));
+        tracing::warn!(%error, topics = failed.len(), "subscribing failed, trying again");
     }
+    let topics = confirmed;
     // The place is read after the subscription is confirmed: what is published later arrives, what was before is state.
     let positions = join_all(topics.iter().map(|topic| async {
         if topic.is_logged() { hub.bus.log().position(*topic).await } else { Ok(Position::default()) }
     }))
     .await;
-    let mut failed = Vec::new();
     for (topic, position) in topics.into_iter().zip(positions) {
         match (position, hub.gathering(topic)) {
             (Ok(position), Some(gathering)) => {

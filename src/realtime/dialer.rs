@@ -22,6 +22,8 @@ use crate::keyspace;
 const START: Duration = Duration::from_secs(3);
 /// How long connecting may take later.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long connecting to a Cluster may take later: some of its nodes may say nothing.
+const CONNECT_ALL: Duration = Duration::from_secs(5);
 /// How long what was sent may stay without an answer of the other side's kernel.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
@@ -91,7 +93,7 @@ impl Dialer {
     pub async fn connect(&self) -> Result<Connection, DialError> {
         let connecting = async {
             if let Setup::Cluster(nodes) = &self.0.setup {
-                return Ok(Connection(Way::Cluster(cluster(nodes, None).await?)));
+                return Ok(Connection(Way::cluster(cluster(nodes, None).await?)));
             }
             // The connection below tries again without end and would not say why; this one tells what is wrong.
             let client = self.find().await?;
@@ -109,7 +111,7 @@ impl Dialer {
         let gate = Gate::new(pushes);
         let connecting = async {
             let way = match &self.0.setup {
-                Setup::Cluster(nodes) => Way::Cluster(cluster(nodes, Some(&gate)).await?),
+                Setup::Cluster(nodes) => Way::cluster(cluster(nodes, Some((&gate, 0))).await?),
                 _ => Way::server(manager(self.find().await?, listening(&gate, 0)).await?),
             };
             Ok(Listener::new(way, gate))
@@ -176,6 +178,21 @@ impl Dialer {
         self.made_again(listening(gate, generation)).await
     }
 
+    /// New connections to a Cluster, in place of those of which one is of no use; the pushes of a subscription's count
+    /// from a generation on. Answers only if all its masters do.
+    pub(super) async fn cluster_again(
+        &self,
+        pushes: Option<(&Arc<Gate>, u64)>,
+    ) -> Result<ClusterConnection, DialError> {
+        let Setup::Cluster(nodes) = &self.0.setup else { return Err(DialError::url("is no Cluster")) };
+        let connecting = async {
+            let mut connection = cluster(nodes, pushes).await?;
+            redis::cmd("PING").exec_async(&mut connection).await.map_err(DialError::Redis)?;
+            Ok(connection)
+        };
+        tokio::time::timeout(CONNECT_ALL, connecting).await.map_err(|_| DialError::NoAnswer(CONNECT_ALL))?
+    }
+
     async fn made_again(&self, settings: ConnectionManagerConfig) -> Result<ConnectionManager, DialError> {
         let connecting = async { manager(self.find().await?, settings).await };
         tokio::time::timeout(CONNECT, connecting).await.map_err(|_| DialError::NoAnswer(CONNECT))?
@@ -229,7 +246,7 @@ async fn manager(client: Client, settings: ConnectionManagerConfig) -> Result<Co
     ConnectionManager::new_with_config(client, settings).await.map_err(DialError::Redis)
 }
 
-async fn cluster(nodes: &[ConnectionInfo], gate: Option<&Arc<Gate>>) -> Result<ClusterConnection, DialError> {
+async fn cluster(nodes: &[ConnectionInfo], pushes: Option<(&Arc<Gate>, u64)>) -> Result<ClusterConnection, DialError> {
     let mut builder = ClusterClientBuilder::new(nodes.iter().cloned())
         .use_protocol(ProtocolVersion::RESP3)
         .tcp_settings(tcp())
@@ -237,8 +254,8 @@ async fn cluster(nodes: &[ConnectionInfo], gate: Option<&Arc<Gate>>) -> Result<C
         .response_timeout(COMMAND_DEADLINE)
         .min_retry_wait(20)
         .max_retry_wait(500);
-    if let Some(gate) = gate {
-        builder = builder.push_sender(sender(gate, 0));
+    if let Some((gate, generation)) = pushes {
+        builder = builder.push_sender(sender(gate, generation));
     }
     let client = builder.build().map_err(DialError::url)?;
     client.get_async_connection().await.map_err(DialError::Redis)

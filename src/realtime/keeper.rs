@@ -25,11 +25,10 @@ pub async fn keep(dialer: Dialer, connection: Connection, listener: Listener, li
             () = listener.gate.wake.notified() => {}
             () = tokio::time::sleep(EVERY) => {}
         }
-        if listener.is_cluster() {
-            if let Err(error) = listener.take_back().await {
-                tracing::debug!(%error, "channels are not subscribed to yet, trying again");
-            }
-            continue;
+        if listener.is_cluster()
+            && let Err(error) = listener.take_back().await
+        {
+            tracing::debug!(%error, "channels are not subscribed to yet, trying again");
         }
         if dialer.moved().await.is_some() {
             let told = connection.dial_again(&dialer).await;
@@ -41,18 +40,23 @@ pub async fn keep(dialer: Dialer, connection: Connection, listener: Listener, li
         }
         let subscription = listener.connection();
         let answers = futures_util::future::join(serves(&connection, &dialer), serves(&subscription, &dialer)).await;
-        if silent(answers.0, &mut commands) && connection.dial_again(&dialer).await {
+        let (told, heard) = (silent(answers.0, &mut commands), silent(answers.1, &mut pushes));
+        let replaced = futures_util::future::join(async { told && connection.dial_again(&dialer).await }, async {
+            heard && listener.dial_again(&dialer).await
+        });
+        let replaced = replaced.await;
+        if replaced.0 {
             tracing::warn!("Redis answers on a new connection: replaced the one for commands");
             commands = Instant::now();
         }
-        if silent(answers.1, &mut pushes) && listener.dial_again(&dialer).await {
+        if replaced.1 {
             tracing::warn!("Redis answers on a new connection: replaced the subscription's");
             pushes = Instant::now();
         }
     }
 }
 
-/// Whether the server answers, and is no replica if Sentinels could name its primary.
+/// Whether the server, or each master of a Cluster, answers, and is no replica if Sentinels could name its primary.
 async fn serves(connection: &Connection, dialer: &Dialer) -> bool {
     let mut connection = connection.clone();
     let asking = async {
@@ -77,9 +81,16 @@ fn silent(answers: bool, last: &mut Instant) -> bool {
 impl Connection {
     /// Makes the connection again; says whether that worked. Calls on the old one fail by their deadlines.
     async fn dial_again(&self, dialer: &Dialer) -> bool {
-        let Way::Server(current) = &self.0 else { return false };
-        let Ok(made) = dialer.again().await else { return false };
-        current.store(Arc::new(made));
+        match &self.0 {
+            Way::Server(current) => {
+                let Ok(made) = dialer.again().await else { return false };
+                current.store(Arc::new(made));
+            }
+            Way::Cluster(current) => {
+                let Ok(made) = dialer.cluster_again(None).await else { return false };
+                current.store(Arc::new(made));
+            }
+        }
         true
     }
 }

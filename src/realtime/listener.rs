@@ -7,17 +7,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::aio::ConnectionManager;
-use redis::{PushInfo, PushKind, RedisResult, Value};
+use redis::cluster_async::ClusterConnection;
+use redis::{PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::sync::Notify;
 
 use super::dialer::Generation;
-use super::{Connection, Dialer, Way};
+use super::{COMMAND_DEADLINE, Connection, Dialer, Way};
 
 /// Takes pushes. Runs inside the connection's task and must never wait.
 pub type Pushes = Box<dyn Fn(PushInfo) + Send + Sync>;
 
 /// Channels that are asked for at once.
 const AT_ONCE: usize = 512;
+
+/// Channels that Redis has not confirmed, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unconfirmed {
+    /// In a Cluster, those of the shards that do not answer; else all.
+    pub channels: HashSet<String>,
+    /// What was said of the first of them.
+    #[source]
+    pub error: RedisError,
+}
+
+impl From<Unconfirmed> for RedisError {
+    fn from(unconfirmed: Unconfirmed) -> Self {
+        unconfirmed.error
+    }
+}
 
 /// What stands between the connections and the one who takes their pushes.
 pub(super) struct Gate {
@@ -84,28 +102,20 @@ impl Listener {
     /// Subscribes to channels; all are confirmed when this returns. In a Cluster, to the sharded channels.
     ///
     /// # Errors
-    /// When Redis does not confirm; some may be subscribed to all the same.
-    pub async fn subscribe(&self, channels: &[String]) -> RedisResult<()> {
+    /// When Redis does not confirm, with the channels; in a Cluster the others are subscribed to all the same.
+    pub async fn subscribe(&self, channels: &[String]) -> Result<(), Unconfirmed> {
         let _turn = self.changing.lock().await;
         self.gate.wanted.lock().extend(channels.iter().cloned());
         self.ask_for(channels).await
     }
 
-    async fn ask_for(&self, channels: &[String]) -> RedisResult<()> {
+    async fn ask_for(&self, channels: &[String]) -> Result<(), Unconfirmed> {
         match &self.way {
-            Way::Server(current) => ConnectionManager::clone(&current.load()).subscribe(channels).await,
-            Way::Cluster(connection) => {
-                let mut result = Ok(());
-                for channels in channels.chunks(AT_ONCE) {
-                    let asked = channels.iter().map(|channel| {
-                        let mut connection = connection.clone();
-                        async move { connection.ssubscribe(channel).await }
-                    });
-                    // Not given up at the first failure: the other shards work.
-                    result = join_all(asked).await.into_iter().fold(result, Result::and);
-                }
-                result
+            Way::Server(current) => {
+                let asked = ConnectionManager::clone(&current.load()).subscribe(channels).await;
+                asked.map_err(|error| Unconfirmed { channels: channels.iter().cloned().collect(), error })
             }
+            Way::Cluster(current) => ask_shards_for(&current.load_full(), channels).await,
         }
     }
 
@@ -114,11 +124,11 @@ impl Listener {
     /// # Errors
     /// When Redis does not confirm.
     pub async fn subscribe_both(&self, channel: &str) -> RedisResult<()> {
-        if let Way::Cluster(connection) = &self.way {
+        if let Way::Cluster(current) = &self.way {
             self.gate.plain.lock().insert(channel.to_owned());
-            connection.clone().subscribe(channel).await?;
+            in_time(ClusterConnection::clone(&current.load()).subscribe(channel)).await?;
         }
-        self.subscribe(&[channel.to_owned()]).await
+        Ok(self.subscribe(&[channel.to_owned()]).await?)
     }
 
     /// Unsubscribes from channels.
@@ -133,11 +143,11 @@ impl Listener {
         }
         match &self.way {
             Way::Server(current) => ConnectionManager::clone(&current.load()).unsubscribe(channels).await,
-            Way::Cluster(connection) => {
+            Way::Cluster(current) => {
                 for channels in channels.chunks(AT_ONCE) {
                     let asked = channels.iter().map(|channel| {
-                        let mut connection = connection.clone();
-                        async move { connection.sunsubscribe(channel).await }
+                        let mut connection = ClusterConnection::clone(&current.load());
+                        async move { in_time(connection.sunsubscribe(channel)).await }
                     });
                     join_all(asked).await.into_iter().fold(Ok(()), Result::and)?;
                 }
@@ -165,19 +175,37 @@ impl Listener {
     /// Makes the connection again and subscribes to all that is wanted; says whether that worked. What comes twice
     /// meanwhile is left to who takes the pushes, and so is what did not come: every channel is confirmed anew.
     pub(super) async fn dial_again(&self, dialer: &Dialer) -> bool {
-        let Way::Server(current) = &self.way else { return false };
-        let _turn = self.changing.lock().await;
-        let generation = self.gate.generation.next();
-        let Ok(mut connection) = dialer.listen_again(&self.gate, generation).await else { return false };
-        let wanted: Vec<String> = self.gate.wanted.lock().iter().cloned().collect();
-        for channels in wanted.chunks(AT_ONCE) {
-            if connection.subscribe(channels).await.is_err() {
-                return false;
+        match &self.way {
+            Way::Server(current) => {
+                let _turn = self.changing.lock().await;
+                let generation = self.gate.generation.next();
+                let Ok(mut connection) = dialer.listen_again(&self.gate, generation).await else { return false };
+                for channels in self.wanted().chunks(AT_ONCE) {
+                    if connection.subscribe(channels).await.is_err() {
+                        return false;
+                    }
+                }
+                self.gate.generation.turn_to(generation);
+                current.store(Arc::new(connection));
+            }
+            Way::Cluster(current) => {
+                // Shards that answer are subscribed to meanwhile. Nobody else does this to a Cluster.
+                let generation = self.gate.generation.next();
+                let made = dialer.cluster_again(Some((&self.gate, generation))).await;
+                let Ok(connection) = made else { return false };
+                let _turn = self.changing.lock().await;
+                if self.ask_all_for(&connection).await.is_err() {
+                    return false;
+                }
+                self.gate.generation.turn_to(generation);
+                current.store(Arc::new(connection));
             }
         }
-        self.gate.generation.turn_to(generation);
-        current.store(Arc::new(connection));
         true
+    }
+
+    fn wanted(&self) -> Vec<String> {
+        self.gate.wanted.lock().iter().cloned().collect()
     }
 
     /// Takes back what a Cluster took away, and after the loss of a connection everything: nobody says which channels
@@ -201,21 +229,47 @@ impl Listener {
         }
         tracing::info!(channels = wanted.len(), "the Cluster moved channels: subscribing to them again");
         let result = self.ask_for(&wanted).await;
-        if result.is_err() {
-            self.gate.taken.lock().extend(wanted);
-        }
-        result
+        result.map_err(|unconfirmed| {
+            self.gate.taken.lock().extend(unconfirmed.channels);
+            unconfirmed.error
+        })
     }
 
     async fn have_all_again(&self) -> RedisResult<()> {
         let _turn = self.changing.lock().await;
-        let plain: Vec<String> = self.gate.plain.lock().iter().cloned().collect();
-        let wanted: Vec<String> = self.gate.wanted.lock().iter().cloned().collect();
-        if let Way::Cluster(connection) = &self.way {
-            for channel in plain {
-                connection.clone().subscribe(channel).await?;
-            }
+        match &self.way {
+            Way::Server(_) => Ok(self.ask_for(&self.wanted()).await?),
+            Way::Cluster(current) => self.ask_all_for(&current.load_full()).await,
         }
-        self.ask_for(&wanted).await
     }
+
+    async fn ask_all_for(&self, connection: &ClusterConnection) -> RedisResult<()> {
+        let plain: Vec<String> = self.gate.plain.lock().iter().cloned().collect();
+        for channel in plain {
+            in_time(connection.clone().subscribe(channel)).await?;
+        }
+        Ok(ask_shards_for(connection, &self.wanted()).await?)
+    }
+}
+
+/// Not given up at the first failure: the other shards work.
+async fn ask_shards_for(connection: &ClusterConnection, channels: &[String]) -> Result<(), Unconfirmed> {
+    let (mut failed, mut first) = (HashSet::new(), None);
+    for channels in channels.chunks(AT_ONCE) {
+        let asked = channels.iter().map(|channel| {
+            let mut connection = connection.clone();
+            async move { in_time(connection.ssubscribe(channel)).await.map_err(|error| (channel.clone(), error)) }
+        });
+        for (channel, error) in join_all(asked).await.into_iter().filter_map(Result::err) {
+            failed.insert(channel);
+            first.get_or_insert(error);
+        }
+    }
+    first.map_or(Ok(()), |error| Err(Unconfirmed { channels: failed, error }))
+}
+
+/// A node of a Cluster that does not answer is asked again and again by the client: this ends it.
+async fn in_time(asked: impl Future<Output = RedisResult<()>>) -> RedisResult<()> {
+    let late = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+    tokio::time::timeout(COMMAND_DEADLINE, asked).await.map_err(late)?
 }

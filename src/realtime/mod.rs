@@ -21,7 +21,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, Val
 
 pub use dialer::{DialError, Dialer};
 pub use keeper::keep;
-pub use listener::{Listener, Pushes};
+pub use listener::{Listener, Pushes, Unconfirmed};
 
 use crate::keyspace;
 
@@ -35,12 +35,16 @@ pub struct Connection(Way);
 #[derive(Clone)]
 enum Way {
     Server(Arc<ArcSwap<ConnectionManager>>),
-    Cluster(ClusterConnection),
+    Cluster(Arc<ArcSwap<ClusterConnection>>),
 }
 
 impl Way {
     fn server(connection: ConnectionManager) -> Self {
         Self::Server(Arc::new(ArcSwap::from_pointee(connection)))
+    }
+
+    fn cluster(connection: ClusterConnection) -> Self {
+        Self::Cluster(Arc::new(ArcSwap::from_pointee(connection)))
     }
 }
 
@@ -58,9 +62,9 @@ impl Connection {
                 }
                 pipe.query_async(&mut self.clone()).await
             }
-            Way::Cluster(connection) => {
+            Way::Cluster(current) => {
                 let asked = commands.iter().map(|command| {
-                    let mut connection = connection.clone();
+                    let mut connection = ClusterConnection::clone(&current.load());
                     async move { command.query_async(&mut connection).await }
                 });
                 try_join_all(asked).await
@@ -76,7 +80,10 @@ impl ConnectionLike for Connection {
                 let mut connection = ConnectionManager::clone(&current.load());
                 async move { connection.send_packed_command(command).await }.boxed()
             }
-            Way::Cluster(connection) => connection.req_packed_command(command),
+            Way::Cluster(current) => {
+                let mut connection = ClusterConnection::clone(&current.load());
+                async move { connection.req_packed_command(command).await }.boxed()
+            }
         }
     }
 
@@ -91,14 +98,17 @@ impl ConnectionLike for Connection {
                 let mut connection = ConnectionManager::clone(&current.load());
                 async move { connection.send_packed_commands(pipeline, offset, count).await }.boxed()
             }
-            Way::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Way::Cluster(current) => {
+                let mut connection = ClusterConnection::clone(&current.load());
+                async move { connection.req_packed_commands(pipeline, offset, count).await }.boxed()
+            }
         }
     }
 
     fn get_db(&self) -> i64 {
         match &self.0 {
             Way::Server(current) => current.load().get_db(),
-            Way::Cluster(connection) => connection.get_db(),
+            Way::Cluster(current) => current.load().get_db(),
         }
     }
 }

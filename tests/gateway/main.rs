@@ -62,6 +62,7 @@ mod openai_requests;
 mod openai_stage;
 mod order;
 mod outages;
+mod outages_cluster;
 mod outages_postgres;
 mod outages_redis;
 mod outages_stage;

@@ -28,7 +28,7 @@
 //! | [`ChaosProxy`] | a TCP proxy that can cut, delay, throttle, fall silent and lead elsewhere |
 //! | [`PgBouncer`] | a pgbouncer in transaction mode before a database |
 //! | [`PostgresPair`] | a primary and a standby that follows it synchronously, to be killed and promoted |
-//! | [`RedisCluster`], [`WatchedRedis`] | three nodes of a Cluster; a primary, a replica and three Sentinels |
+//! | [`RedisCluster`], [`WatchedRedis`] | three nodes of a Cluster, with a replica each if need be; a primary, a replica and three Sentinels |
 //! | [`eventually`] | polls a condition for what no event announces (counters, keys, rows) |
 //!
 //! Rules. Nothing sleeps: wait for an event, or poll with [`eventually`]. Every wait has a guard of [`GUARD`] and ends

@@ -11,7 +11,7 @@ use super::{GUARD, eventually};
 /// Slots of a Cluster.
 const SLOTS: u16 = 16_384;
 
-/// Three nodes, each with a third of the slots, without replicas.
+/// Three nodes, each with a third of the slots, and perhaps a replica of each.
 pub struct RedisCluster {
     pub nodes: Vec<RedisServer>,
 }
@@ -37,15 +37,63 @@ impl RedisCluster {
         cluster
     }
 
-    /// Waits until all nodes say that all slots are served.
-    pub async fn works(&self) {
-        for node in &self.nodes {
-            eventually("the Cluster works", || async {
-                let said: String = node.command(&["CLUSTER", "INFO"]).await;
-                said.contains("cluster_state:ok") && said.contains("cluster_known_nodes:3")
+    /// The same with three more nodes: each follows one of the three, and takes over when that one is silent for two
+    /// seconds.
+    pub async fn start_with_replicas() -> Self {
+        let mut cluster = Self::start().await;
+        let masters = cluster.nodes.len();
+        for at in 0..masters {
+            let replica = node().await;
+            let bus: Vec<String> = replica.command(&["CONFIG", "GET", "cluster-port"]).await;
+            let port = replica.port.to_string();
+            cluster.nodes[at].command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus[1]]).await;
+            cluster.nodes.push(replica);
+        }
+        cluster.works().await;
+        for at in 0..masters {
+            let (master, replica) = (&cluster.nodes[at], &cluster.nodes[masters + at]);
+            let id: String = master.command(&["CLUSTER", "MYID"]).await;
+            replica.command::<()>(&["CLUSTER", "REPLICATE", &id]).await;
+            eventually("the replica follows", || async {
+                replica.command::<String>(&["INFO", "replication"]).await.contains("master_link_status:up")
             })
             .await;
         }
+        for node in &cluster.nodes {
+            node.command::<()>(&["CONFIG", "SET", "cluster-node-timeout", "2000"]).await;
+            eventually("all know who follows whom", || async {
+                let said: String = node.command(&["CLUSTER", "NODES"]).await;
+                said.lines().filter(|line| line.contains("slave")).count() == masters
+            })
+            .await;
+        }
+        cluster
+    }
+
+    /// Waits until all nodes say that all slots are served.
+    pub async fn works(&self) {
+        let all = format!("cluster_known_nodes:{}", self.nodes.len());
+        for node in &self.nodes {
+            eventually("the Cluster works", || async {
+                let said: String = node.command(&["CLUSTER", "INFO"]).await;
+                said.contains("cluster_state:ok") && said.lines().any(|line| line == all)
+            })
+            .await;
+        }
+    }
+
+    /// Waits until another than this node, which is gone, has a slot, and says so.
+    pub async fn is_taken_over(&self, slot: u16, gone: usize) {
+        eventually("a replica takes over", || async {
+            for (at, node) in self.nodes.iter().enumerate() {
+                if at != gone && serves(node, slot).await {
+                    let said: String = node.command(&["CLUSTER", "INFO"]).await;
+                    return said.contains("cluster_state:ok");
+                }
+            }
+            false
+        })
+        .await;
     }
 
     /// The URL, naming two of the nodes.
@@ -57,13 +105,7 @@ impl RedisCluster {
     pub async fn place(&self, key: &str) -> (u16, usize) {
         let slot: u16 = self.nodes[0].command(&["CLUSTER", "KEYSLOT", key]).await;
         for (at, node) in self.nodes.iter().enumerate() {
-            let myself: String = node.command(&["CLUSTER", "NODES"]).await;
-            let line = myself.lines().find(|line| line.contains("myself")).expect("a node knows itself");
-            let has = line.split(' ').skip(8).any(|range| {
-                let (first, last) = range.split_once('-').unwrap_or((range, range));
-                first.parse().is_ok_and(|first: u16| first <= slot) && last.parse().is_ok_and(|last: u16| slot <= last)
-            });
-            if has {
+            if serves(node, slot).await {
                 return (slot, at);
             }
         }
@@ -92,10 +134,21 @@ impl RedisCluster {
     }
 }
 
+/// Whether a node says of itself that it has a slot.
+async fn serves(node: &RedisServer, slot: u16) -> bool {
+    let nodes: String = node.command(&["CLUSTER", "NODES"]).await;
+    let myself = nodes.lines().find(|line| line.contains("myself")).expect("a node knows itself");
+    myself.split(' ').skip(8).any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        first.parse().is_ok_and(|first: u16| first <= slot) && last.parse().is_ok_and(|last: u16| slot <= last)
+    })
+}
+
 async fn node() -> RedisServer {
     let bus = next_port().to_string();
-    RedisServer::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"])
-        .await
+    let own = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
+    let replica = ["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"];
+    RedisServer::start_with(&[&own[..], &replica[..]].concat()).await
 }
 
 /// A primary, a replica and three Sentinels, which agree within a second that a silent primary is gone.
