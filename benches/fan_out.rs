@@ -182,6 +182,8 @@ impl Room {
                 sent: Micros::now(),
                 body: body.clone(),
                 online: 0,
+                trace: None,
+                arrived: None,
             };
             payloads.push(Bytes::from(envelope.encode()));
         }

@@ -71,7 +71,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("redis", &["realtime", "bus", "access", "presence"]),
     ("fred", &["django", "identity", "handover"]),
-    ("reqwest", &["moderation"]),
+    ("reqwest", &["moderation", "telemetry"]),
     ("rmpv", &["bus"]),
     ("hyper", &["http", "socket"]),
     ("hyper_util", &["http", "socket"]),

@@ -8,15 +8,20 @@
 //! ```
 //!
 //! The tail is a decimal number that a script appends: how many are online after a join or a leave.
+//!
+//! What belongs to a trace says so at the end of the event's JSON, as `"traceparent"`. That is taken off again here; a gateway
+//! that does not know it passes it on to clients, who pass over fields that they do not know. So versions understand each other.
 
-use std::collections::HashSet;
-use std::fmt;
+mod foreign;
+
+use std::time::Instant;
 
 use bytes::Bytes;
-use serde::de::{self, MapAccess, Visitor};
-use serde_json::value::RawValue;
+
+pub use foreign::Foreign;
 
 use crate::domain::{Micros, UserId};
+use crate::telemetry::trace::Context;
 use crate::wire::event::Place;
 
 /// The version that this build writes and the only one that it reads.
@@ -27,10 +32,8 @@ const HEADER: usize = 54;
 pub(super) const LUA_TIME: usize = 27;
 /// How an envelope begins that a script makes of what Django published.
 pub(super) const PLAIN_HEAD: [u8; 2] = [VERSION, Kind::Plain as u8];
-/// The largest object of Django's that is logged; larger ones would push everything else out.
-const MOST_KEPT: usize = 64 * 1024;
-/// What Django may publish and nobody needs to hear of later.
-const PASSING: [&str; 4] = ["typing", "user_joined", "user_left", "presence_diff"];
+/// How the mark of a trace begins.
+const MARK: &str = ",\"traceparent\":\"";
 
 /// What an envelope carries, which decides how it is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,19 +123,10 @@ pub struct Envelope {
     pub body: Bytes,
     /// How many are online, for joins and leaves.
     pub online: u64,
-}
-
-/// A JSON object that Django published.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Foreign {
-    /// What clients get: the object without `to` and `except`.
-    pub body: Bytes,
-    /// Only these users, if given.
-    pub to: Option<HashSet<UserId>>,
-    /// Not these users.
-    pub except: HashSet<UserId>,
-    /// Who comes back should hear of it: it is no sign of the moment, not for nobody, and not too large.
-    pub lasting: bool,
+    /// The span that published it, if that is traced.
+    pub trace: Option<Context>,
+    /// When it came here. Does not travel; `None` for what did not come over the subscription.
+    pub arrived: Option<Instant>,
 }
 
 /// What a payload on a fan-out channel may be.
@@ -187,6 +181,8 @@ impl Envelope {
             sent: Micros::now(),
             body: Bytes::from(body),
             online: 0,
+            trace: None,
+            arrived: None,
         }
     }
 
@@ -202,6 +198,8 @@ impl Envelope {
             sent: Micros::now(),
             body: Bytes::new(),
             online: 0,
+            trace: None,
+            arrived: None,
         };
         (first.offset..first.offset + count).map(void).collect()
     }
@@ -218,8 +216,14 @@ impl Envelope {
         bytes.extend_from_slice(&self.time.0.to_le_bytes());
         bytes.extend_from_slice(&self.sent.0.to_le_bytes());
         bytes.extend_from_slice(&self.shown.map_or(0, |user| user.0).to_le_bytes());
-        bytes.extend_from_slice(&u32::try_from(self.body.len()).unwrap_or(u32::MAX).to_le_bytes());
-        bytes.extend_from_slice(&self.body);
+        let mark = self.trace.filter(|_| self.body.ends_with(b"}")).map(|trace| format!("{MARK}{trace}\"}}"));
+        let (body, mark) = match &mark {
+            Some(mark) => (&self.body[..self.body.len() - 1], mark.as_str()),
+            None => (&self.body[..], ""),
+        };
+        bytes.extend_from_slice(&u32::try_from(body.len() + mark.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(body);
+        bytes.extend_from_slice(mark.as_bytes());
         bytes
     }
 
@@ -249,6 +253,7 @@ impl Envelope {
             (_, []) => 0,
             _ => return Err(Malformed::Length),
         };
+        let (body, trace) = unmarked(bytes.slice(HEADER..end));
         Ok(Self {
             kind,
             place: (place.offset != 0).then_some(place),
@@ -256,9 +261,25 @@ impl Envelope {
             shown: (shown != 0).then_some(UserId(shown)),
             time: Micros(i64::from_le_bytes(number(26)?)),
             sent: Micros(i64::from_le_bytes(number(34)?)),
-            body: bytes.slice(HEADER..end),
+            body,
             online,
+            trace,
+            arrived: None,
         })
+    }
+}
+
+/// Takes the mark of a trace off an event's JSON. Only what the publisher put at its end is one: in a text of the event it
+/// would be quoted.
+fn unmarked(body: Bytes) -> (Bytes, Option<Context>) {
+    let read = |body: &Bytes| {
+        let begins = body.len().checked_sub(MARK.len() + Context::LENGTH + 2)?;
+        let trace = body[begins..].strip_prefix(MARK.as_bytes())?.strip_suffix(b"\"}")?;
+        Some((begins, Context::read(trace)?))
+    };
+    match read(&body) {
+        Some((begins, trace)) => ([&body[..begins], b"}"].concat().into(), Some(trace)),
+        None => (body, None),
     }
 }
 
@@ -273,100 +294,6 @@ impl Payload {
             Some(b'{' | b' ' | b'\n' | b'\t' | b'\r') => Foreign::decode(bytes).map(Self::Foreign),
             Some(_) => Envelope::decode(bytes).map(Self::Envelope),
         }
-    }
-}
-
-impl Foreign {
-    fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
-        let fields: Fields<'_> = serde_json::from_slice(bytes).map_err(|_| Malformed::Json)?;
-        let field = |name: &str| fields.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value);
-        let event = field("event").and_then(|event| serde_json::from_str::<String>(event.get()).ok());
-        let event = event.ok_or(Malformed::NoEvent)?;
-        let to = field("to").map(users).transpose()?;
-        let except = field("except").map(users).transpose()?;
-        let somebody = to.as_ref().is_none_or(|to| !to.is_empty());
-        let lasting = somebody && bytes.len() <= MOST_KEPT && !PASSING.contains(&event.as_str());
-        let body = if to.is_none() && except.is_none() { bytes.clone() } else { without_audience(&fields) };
-        Ok(Self { body, to, except: except.unwrap_or_default(), lasting })
-    }
-
-    /// Reads what Django published out of an envelope of that kind.
-    ///
-    /// # Errors
-    /// When it is no such envelope's.
-    pub fn within(envelope: &Envelope) -> Result<Self, Malformed> {
-        if envelope.kind == Kind::Plain { Self::decode(&envelope.body) } else { Err(Malformed::Kind) }
-    }
-
-    /// Says whether everybody gets this event.
-    #[must_use]
-    pub fn is_for_all(&self) -> bool {
-        self.to.is_none() && self.except.is_empty()
-    }
-
-    /// Says whether a user gets this event.
-    #[must_use]
-    pub fn is_for(&self, user: UserId) -> bool {
-        self.to.as_ref().is_none_or(|to| to.contains(&user)) && !self.except.contains(&user)
-    }
-}
-
-/// Writes the object again without `to` and `except`; every other byte of its values stays as it came.
-fn without_audience(fields: &Fields<'_>) -> Bytes {
-    let mut body = Vec::with_capacity(256);
-    body.push(b'{');
-    for (key, value) in fields.0.iter().filter(|(key, _)| key != "to" && key != "except") {
-        if body.len() > 1 {
-            body.push(b',');
-        }
-        // A string always encodes.
-        body.extend_from_slice(serde_json::to_string(key).unwrap_or_default().as_bytes());
-        body.push(b':');
-        body.extend_from_slice(value.get().as_bytes());
-    }
-    body.push(b'}');
-    Bytes::from(body)
-}
-
-/// User ids are strings; numbers are taken too, because a Django developer's first try will be one.
-fn users(list: &RawValue) -> Result<HashSet<UserId>, Malformed> {
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Id {
-        Text(String),
-        Number(i64),
-    }
-    let ids: Vec<Id> = serde_json::from_str(list.get()).map_err(|_| Malformed::Audience)?;
-    ids.into_iter()
-        .map(|id| match id {
-            Id::Text(text) => text.parse().map_err(|_| Malformed::Audience),
-            Id::Number(number) => Ok(UserId(number)),
-        })
-        .collect()
-}
-
-/// A JSON object's fields in their order, values unread.
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> de::Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry::<String, &'de RawValue>()? {
-                    fields.push(field);
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
     }
 }
 

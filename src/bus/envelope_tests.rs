@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::foreign::MOST_KEPT;
 use super::*;
 
 fn foreign(text: &str) -> Result<Foreign, Malformed> {
@@ -51,6 +52,31 @@ fn malformed_payloads_are_named() {
     }
 }
 
+#[test]
+fn a_trace_travels_at_the_end_of_the_event_and_is_taken_off() {
+    let body = br#"{"event":"new_message","message":{"content":"\",\"traceparent\":\"00-"}}"#.as_slice();
+    let trace = Context { trace: 0x4bf9, span: 7 };
+    let place = Some(Place { epoch: 7, offset: 3 });
+    let plain = Envelope { kind: Kind::Message, place, ..Envelope::passing(Kind::Typing, UserId(1), body.to_vec()) };
+    let traced = Envelope { trace: Some(trace), ..plain.clone() };
+    let (old, new) = (Bytes::from(plain.encode()), Bytes::from(traced.encode()));
+    assert_eq!(Payload::decode(&old), Ok(Payload::Envelope(plain)), "what has none is read as ever");
+    assert_eq!(Payload::decode(&new), Ok(Payload::Envelope(traced)));
+    // Who does not know it finds the same header and a body that is JSON: one field more.
+    assert_eq!(old[..50], new[..50]);
+    let length = u32::from_le_bytes(new[50..54].try_into().expect("four bytes")) as usize;
+    assert_eq!(length, new.len() - 54);
+    let seen: serde_json::Value = serde_json::from_slice(&new[54..]).expect("is JSON");
+    assert_eq!(seen["traceparent"], trace.to_string());
+    assert_eq!(seen["message"], serde_json::from_slice::<serde_json::Value>(body).expect("is JSON")["message"]);
+    // What only looks like one stays.
+    for text in [r#"{"event":"x","traceparent":"00-no"}"#, r#"{"event":"x","traceparent":7}"#] {
+        let envelope = Envelope::passing(Kind::Typing, UserId(1), text.as_bytes().to_vec());
+        let bytes = Bytes::from(envelope.encode());
+        assert_eq!(Payload::decode(&bytes), Ok(Payload::Envelope(envelope)));
+    }
+}
+
 proptest! {
     #[test]
     fn envelopes_survive_the_journey(
@@ -67,6 +93,8 @@ proptest! {
             sent: Micros(time / 2),
             body: Bytes::from(body),
             online: if counted { online } else { 0 },
+            trace: None,
+            arrived: None,
         };
         let mut bytes = envelope.encode();
         if counted {

@@ -91,7 +91,7 @@ impl Bus {
     /// When the URL cannot be used, or Redis does not answer within three seconds.
     pub async fn connect(deployment: &Deployment, metrics: Arc<Metrics>) -> Result<Self, BusError> {
         let dialer = Dialer::new(deployment)?;
-        let connection = dialer.connect().await?;
+        let connection = dialer.connect().await?.counted(Arc::clone(&metrics));
         let log = Log::new(connection.clone(), metrics);
         Ok(Self { dialer, connection, log })
     }

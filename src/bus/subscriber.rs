@@ -26,8 +26,8 @@ const QUEUE: usize = 32 * 1024;
 /// What arrives for the hub.
 #[derive(Debug)]
 pub enum Inbound {
-    /// A payload on a topic's channel, and when the subscription was last interrupted before it came.
-    Message { topic: Topic, payload: Bytes, unbroken: Instant },
+    /// A payload on a topic's channel, when it came, and when the subscription was last interrupted before.
+    Message { topic: Topic, payload: Bytes, arrived: Instant, unbroken: Instant },
     /// The topic's channel was subscribed to, for the first time or again: what was published before may be missing.
     Subscribed { topic: Topic },
 }
@@ -199,7 +199,7 @@ impl Door {
     /// Passes on a payload that arrived on a topic.
     pub fn message(&self, topic: Topic, payload: Bytes) {
         let unbroken = *self.unbroken.lock();
-        self.pass(topic, Inbound::Message { topic, payload, unbroken });
+        self.pass(topic, Inbound::Message { topic, payload, arrived: Instant::now(), unbroken });
     }
 
     /// Passes on what arrived, or drops it where the hub is behind; that is counted and made up for.

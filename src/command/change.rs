@@ -1,6 +1,7 @@
 //! What edits, deletions, pins and reactions have in common: committed first, then told to everybody over the bus.
 
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join;
 
@@ -9,6 +10,8 @@ use crate::access::Grant;
 use crate::domain::{Message, MessageId, Topic, UserId};
 use crate::handover::{Cause, Occasion, Owed};
 use crate::store::{Change, Changed, Effect, Target};
+use crate::telemetry::Leg;
+use crate::telemetry::trace::{Kind, Span};
 use crate::wire::event::{self, Place};
 use crate::wire::{Code, Refusal};
 
@@ -23,8 +26,14 @@ impl Commands {
     ) -> Result<Replies, Refusal> {
         let user = grant.person.id;
         let target = Target { room: grant.room.id, message, user, hidden: &grant.hidden, topic: actor.topic };
-        let (effect, author, topic, place) = match self.store.change_message(&target, change, &*self.outlet).await {
+        let began = Instant::now();
+        let span = Span::child("commit", Kind::Internal);
+        let changed = span.within(pin!(self.store.change_message(&target, change, &*self.outlet))).await;
+        let trace = span.context();
+        drop(span);
+        let (effect, author, topic, place) = match changed {
             Ok(Changed::Done { effect, author, topic, place }) => {
+                self.outlet.note(Leg::Commit, topic, began);
                 (effect, author, topic, Place { epoch: place.epoch, offset: place.first })
             }
             Ok(Changed::AlreadySo) => return Ok(Vec::new()),
@@ -58,7 +67,7 @@ impl Commands {
                 (Some(user), author, body)
             }
         };
-        let announcing = self.outlet.announce(topic, place, whose, shown, body);
+        let announcing = self.outlet.announce(topic, place, whose, shown, body, trace);
         join(announcing, self.outlet.hand_over(&occasions, &notes)).await;
         notice::tell(&self.log, &mentions).await;
         Ok(Vec::new())

@@ -82,7 +82,7 @@ impl Commands {
                     (None, None, event::message_deleted(message.thread_id, message.id, moderator, place))
                 }
             };
-            self.outlet.announce(topic, place, whose, shown, body).await;
+            self.outlet.announce(topic, place, whose, shown, body, None).await;
             if decision == Decision::Approved && message.id.is_ours() {
                 self.hand_over_shown(&message).await;
             }

@@ -19,7 +19,7 @@ impl Commands {
         message: MessageId,
         content: String,
     ) -> Result<Replies, Refusal> {
-        let Judged { mark, told, .. } = self.judge_edit(grant, &content).await?;
+        let Judged { mark, told, .. } = self.judge_edit(grant, &content, actor.topic).await?;
         let (author, hidden) = (grant.person.id, mark.as_ref().map(|mark| mark.hidden));
         if hidden == Some(true) {
             let moderation = Moderation::blocked(grant.room.id, message, None, &told);

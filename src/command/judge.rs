@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Commands;
 use crate::access::Grant;
 use crate::access::quota::{QuotaError, Ticket, Window};
+use crate::domain::{Topic, Trust};
 use crate::keyspace;
 use crate::moderation::{Context, Finding, Judgement, Layer, Verdict, told};
 use crate::store::Mark;
@@ -28,8 +29,8 @@ pub(super) struct Judged {
 
 impl Commands {
     /// Judges a new message: by both layers, and by how often its author has said the same.
-    pub(super) async fn judge_message(&self, grant: &Grant, text: &str) -> Result<Judged, Refusal> {
-        let context = context(grant);
+    pub(super) async fn judge_message(&self, grant: &Grant, text: &str, topic: Topic) -> Result<Judged, Refusal> {
+        let context = context(grant, topic);
         if !self.moderator.looks_at(&context) {
             return Ok(Judged::default());
         }
@@ -59,16 +60,16 @@ impl Commands {
     }
 
     /// Judges another text for a message that exists.
-    pub(super) async fn judge_edit(&self, grant: &Grant, text: &str) -> Result<Judged, Refusal> {
-        let judgement = self.moderator.judge(text, &context(grant)).await;
+    pub(super) async fn judge_edit(&self, grant: &Grant, text: &str, topic: Topic) -> Result<Judged, Refusal> {
+        let judgement = self.moderator.judge(text, &context(grant, topic)).await;
         self.moderator.note(&judgement);
         accept(judgement).map_err(|finding| refused(&finding, None))
     }
 
     /// Judges a thread's title. The review queue is for messages, so what would wait for a human is refused; but a title
     /// that only the second layer's absence would let wait is taken.
-    pub(super) async fn judge_title(&self, grant: &Grant, title: &str) -> Result<(), Refusal> {
-        let judgement = self.moderator.judge(title, &context(grant)).await;
+    pub(super) async fn judge_title(&self, grant: &Grant, title: &str, topic: Topic) -> Result<(), Refusal> {
+        let judgement = self.moderator.judge(title, &context(grant, topic)).await;
         self.moderator.note(&judgement);
         match judgement.verdict {
             Verdict::Flag(_) if judgement.layer == Layer::Policy => Ok(()),
@@ -99,8 +100,8 @@ impl Commands {
     }
 }
 
-fn context(grant: &Grant) -> Context {
-    Context { author_is_new: grant.trust == crate::domain::Trust::New, is_direct: grant.dm.is_some() }
+fn context(grant: &Grant, topic: Topic) -> Context {
+    Context { author_is_new: grant.trust == Trust::New, is_direct: grant.dm.is_some(), topic }
 }
 
 /// What is left with the message, or what it is refused for.

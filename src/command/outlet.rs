@@ -1,5 +1,6 @@
 //! Where committed messages become events and leave over the bus.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::bus::{ChannelLayer, Envelope, Kind, Log, Note};
 use crate::domain::{Author, Message, Micros, RoomId, ThreadId, Topic, UserId, user_ids};
 use crate::handover::{Cause, Handover, Occasion, Owed, Task};
 use crate::store::{Committed, Outlet, OutletError, Reserved, Subject};
-use crate::telemetry::Metrics;
+use crate::telemetry::trace::{self, Context, Span};
+use crate::telemetry::{Leg, Metrics};
 use crate::wire::event::{self, Place};
 
 /// How long a publish is tried again while Redis is away. What is committed is in history in any case.
@@ -28,6 +30,8 @@ pub struct Echo {
     pub grant: Arc<Grant>,
     /// The sender's own name for it.
     pub client_id: Option<String>,
+    /// The span of its commit, if it is traced.
+    pub trace: Option<Context>,
 }
 
 /// The writer's way to the bus, and from there to Django's consumers.
@@ -43,6 +47,11 @@ impl BusOutlet {
     #[must_use]
     pub fn new(log: Log, channels: ChannelLayer, handover: Handover, metrics: Arc<Metrics>) -> Self {
         Self { log, channels, handover, metrics }
+    }
+
+    /// Notes how long a leg took that ends now.
+    pub(super) fn note(&self, leg: Leg, topic: Topic, began: std::time::Instant) {
+        self.metrics.leg_seconds.observe(leg, topic, began.elapsed());
     }
 
     /// Publishes something that is not logged. It may be lost.
@@ -67,6 +76,7 @@ impl BusOutlet {
         user: Option<UserId>,
         shown: Option<UserId>,
         body: Vec<u8>,
+        trace: Option<Context>,
     ) {
         let envelope = Envelope {
             kind: Kind::Change,
@@ -77,8 +87,10 @@ impl BusOutlet {
             sent: Micros::now(),
             body: Bytes::from(body),
             online: 0,
+            trace,
+            arrived: None,
         };
-        self.persist(topic, place, &[envelope]).await;
+        self.persist(topic, place, &mut [envelope], Instant::now()).await;
     }
 
     /// Hands over what is asked for on these occasions, for which notes were left.
@@ -100,10 +112,15 @@ impl BusOutlet {
         }
     }
 
-    /// Publishes again and again until it works or patience ends. Safe, because the log publishes an offset once.
-    async fn persist(&self, topic: Topic, first: Place, events: &[Envelope]) {
+    /// Publishes again and again until it works or patience ends. Safe, because the log publishes an offset once. The events
+    /// have waited for it since `since`.
+    async fn persist(&self, topic: Topic, first: Place, events: &mut [Envelope], since: Instant) {
         let give_up = Instant::now() + PATIENCE;
-        while let Err(error) = self.log.publish(topic, first, events).await {
+        // Each has its own part of its own trace; the calls to Redis, made for all, belong to the first.
+        let spans: Vec<_> = events.iter_mut().filter(|event| event.trace.is_some()).map(published).collect();
+        let none = Span::default();
+        let span = spans.first().unwrap_or(&none);
+        while let Err(error) = span.within(pin!(self.log.publish(topic, first, events))).await {
             self.metrics.bus_publish_failures_total.inc();
             if Instant::now() >= give_up {
                 tracing::error!(%topic, %error, "events could not be published and are seen in history only");
@@ -111,6 +128,8 @@ impl BusOutlet {
             }
             tokio::time::sleep(RETRY).await;
         }
+        self.note(Leg::Publish, topic, since.into_std());
+        drop(spans);
         // Only here: of all instances, the one that published an event sends it on.
         for event in events.iter().filter(|event| event.kind != Kind::Void) {
             self.channels.tell(topic, &event.body);
@@ -144,6 +163,7 @@ impl Outlet for BusOutlet {
         let occasions: Vec<_> = committed.iter().map(occasion).collect();
         let addressed = committed.iter().filter(|message| message.draft.is_addressed());
         let owed: Vec<_> = addressed.map(|message| Owed::new(Cause::New, message.draft.id)).collect();
+        let since = committed.first().map_or_else(Instant::now, |message| message.at.into());
         let mut runs: Vec<(Topic, Place, Vec<Envelope>)> = Vec::new();
         let mut counts = Counts::default();
         for message in committed {
@@ -156,7 +176,7 @@ impl Outlet for BusOutlet {
                 None => runs.push((topic, place, vec![envelope])),
             }
         }
-        let publishing = runs.iter().map(|(topic, first, events)| self.persist(*topic, *first, events));
+        let publishing = runs.iter_mut().map(|(topic, first, events)| self.persist(*topic, *first, events, since));
         join(self.hand_over(&occasions, &owed), join_all(publishing)).await;
         notice::tell(&self.log, &notices).await;
         for (room, envelope) in counts.envelopes() {
@@ -167,9 +187,16 @@ impl Outlet for BusOutlet {
     async fn void(&self, places: Vec<(Topic, Reserved, u32)>) {
         for (topic, reserved, count) in places {
             let first = Place { epoch: reserved.epoch, offset: reserved.first };
-            self.persist(topic, first, &Envelope::voids(first, u64::from(count))).await;
+            self.persist(topic, first, &mut Envelope::voids(first, u64::from(count)), Instant::now()).await;
         }
     }
+}
+
+/// Begins the span of a publish, which the envelope takes with it.
+fn published(event: &mut Envelope) -> Span {
+    let span = Span::following(event.trace, "publish", trace::Kind::Producer, std::time::Instant::now());
+    event.trace = span.context();
+    span
 }
 
 /// What a batch changed in threads: the newest count of each, and who wrote if it was one alone.
@@ -200,7 +227,7 @@ impl Counts {
 
 /// What Celery's tasks need to know of a message. Nobody is told of somebody whom they do not see.
 fn occasion(message: &Committed<Echo>) -> Occasion {
-    let Committed { draft, payload, stored } = message;
+    let Committed { draft, payload, stored, .. } = message;
     let grant = &payload.grant;
     let occasion = Occasion {
         cause: Cause::New,
@@ -233,7 +260,7 @@ fn continues(of: Topic, first: Place, events: usize, topic: Topic, place: Place)
 }
 
 fn envelope(committed: Committed<Echo>) -> Envelope {
-    let Committed { draft, payload, stored } = committed;
+    let Committed { draft, payload, stored, .. } = committed;
     let place = Place { epoch: stored.epoch, offset: stored.offset };
     let person = &payload.grant.person;
     let message = Message {
@@ -267,5 +294,7 @@ fn envelope(committed: Committed<Echo>) -> Envelope {
         sent: Micros::now(),
         body: Bytes::from(event::new_message(&message, place, payload.client_id.as_deref())),
         online: 0,
+        trace: payload.trace,
+        arrived: None,
     }
 }

@@ -110,6 +110,8 @@ pub(super) fn of_changed(id: MessageId, message: Option<&Message>, place: Place)
             sent: Micros::now(),
             body: Bytes::from(event::message_deleted(None, id, None, place)),
             online: 0,
+            trace: None,
+            arrived: None,
         },
     }
 }
@@ -124,5 +126,7 @@ fn envelope(message: &Message, place: Place, body: Vec<u8>) -> Envelope {
         sent: Micros::now(),
         body: Bytes::from(body),
         online: 0,
+        trace: None,
+        arrived: None,
     }
 }

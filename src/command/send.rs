@@ -1,7 +1,8 @@
 //! `send_message`: stored, then seen by everybody, the sender too, over the bus.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::judge::Judged;
 use super::{Actor, Commands, Echo, Replies};
@@ -9,6 +10,8 @@ use crate::access::{Grant, Nonce, Sending};
 use crate::domain::{MessageId, Topic};
 use crate::moderation::told;
 use crate::store::{Draft, Mark, Rejection, Sent, Stored, WriteError};
+use crate::telemetry::Leg;
+use crate::telemetry::trace::{Kind, Span};
 use crate::wire::command::{Attachment, SendMessage};
 use crate::wire::event::{self, Moderation, Place};
 use crate::wire::{Code, Refusal};
@@ -51,7 +54,8 @@ impl Commands {
         client_id: Option<&str>,
         nonce: Option<&Nonce>,
     ) -> Result<Replies, Refusal> {
-        let Judged { mark, told, alike } = self.judge_message(grant, &message.content).await?;
+        let topic = message.thread.map_or(actor.topic, Topic::Thread);
+        let Judged { mark, told, alike } = self.judge_message(grant, &message.content, topic).await?;
         let id = nonce.map_or_else(MessageId::generate, |nonce| nonce.id);
         let hidden = mark.as_ref().map(|mark| mark.hidden);
         let stored = match (self.write(actor, grant, id, message, mark).await, nonce, client_id) {
@@ -122,8 +126,16 @@ impl Commands {
             topic: thread.map_or(actor.topic, Topic::Thread),
             mark,
         };
-        let echo = Echo { grant: Arc::clone(grant), client_id: message.client_id };
-        let stored = self.writer.send(draft, echo).await?;
+        let mut span = Span::child("commit", Kind::Internal);
+        let echo = Echo { grant: Arc::clone(grant), client_id: message.client_id, trace: span.context() };
+        let (topic, began) = (draft.topic, Instant::now());
+        let stored = span.within(pin!(self.writer.send(draft, echo))).await;
+        if stored.is_err() {
+            span.fail();
+        }
+        drop(span);
+        let stored = stored?;
+        self.outlet.note(Leg::Commit, topic, began);
         // A message ends its author's typing: clients that count on `typing` alone would show it for ever.
         self.type_(actor, grant, false).await;
         Ok(stored)

@@ -8,6 +8,7 @@ use super::{Actor, Commands, Entrance, Replies};
 use crate::access::Grant;
 use crate::domain::{MessageId, Micros, Thread, ThreadId, Topic};
 use crate::store::{ChangeError, NewThread, Rejection, Reserved, StoreError, ThreadState, Threaded, WriteError};
+use crate::telemetry::trace;
 use crate::wire::command::ThreadCommand;
 use crate::wire::event::{self, Place, State};
 use crate::wire::{Code, Refusal};
@@ -26,7 +27,7 @@ impl Commands {
         match command {
             ThreadCommand::Create { parent, title } => {
                 if let Some(title) = &title {
-                    self.judge_title(grant, title).await?;
+                    self.judge_title(grant, title, actor.topic).await?;
                 }
                 match self.begin_thread(actor, grant, parent, title).await? {
                     Threaded::AlreadySo(Some(thread)) => Ok(vec![event::thread_created(&thread, None)]),
@@ -58,7 +59,7 @@ impl Commands {
         if let Threaded::Done { thread, place } = &threaded {
             let place = of(*place);
             let body = event::thread_created(thread, Some(place));
-            self.outlet.announce(actor.topic, place, Some(grant.person.id), None, body).await;
+            self.outlet.announce(actor.topic, place, Some(grant.person.id), None, body, trace::current()).await;
         }
         Ok(threaded)
     }
@@ -74,7 +75,7 @@ impl Commands {
             Ok(Threaded::Done { thread, place }) => {
                 // Who does not see the moderator must learn of it all the same.
                 let body = event::thread_updated(&thread, of(place));
-                self.outlet.announce(actor.topic, of(place), None, None, body).await;
+                self.outlet.announce(actor.topic, of(place), None, None, body, trace::current()).await;
                 Ok(Vec::new())
             }
             Ok(Threaded::AlreadySo(_)) => Ok(Vec::new()),

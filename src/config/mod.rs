@@ -25,6 +25,7 @@ mod strings;
 mod system;
 mod timing;
 mod tls;
+mod trace;
 mod variable;
 
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub use strings::{Strings, environment};
 pub use system::{open_files_limit, somaxconn};
 pub use timing::{Heartbeat, Presence};
 pub use tls::Tls;
+pub use trace::Trace;
 pub use variable::Setting;
 
 use crate::domain::InstanceName;
@@ -96,6 +98,8 @@ pub struct Config {
     pub drain: Duration,
     /// The log.
     pub log: Log,
+    /// Traces, unless they are off.
+    pub trace: Option<Trace>,
     settings: Vec<Setting>,
 }
 
@@ -130,7 +134,7 @@ impl Config {
         let attachments = Attachments::read(reader);
         let moderation = Moderation::read(reader);
         let (heartbeat, presence, drain) = (Heartbeat::read(reader), Presence::read(reader), timing::drain(reader));
-        let log = Log::read(reader);
+        let (log, trace) = (Log::read(reader), Trace::read(reader));
         file?;
         Some(Self {
             listen: listen?,
@@ -150,6 +154,7 @@ impl Config {
             presence: presence?,
             drain: drain?,
             log: log?,
+            trace: trace?,
             settings: Vec::new(),
         })
     }
@@ -219,6 +224,7 @@ fn declarations() -> impl Iterator<Item = &'static Variable> {
         moderation::VARIABLES,
         timing::VARIABLES,
         log::VARIABLES,
+        trace::VARIABLES,
     ]
     .into_iter()
     .flatten()

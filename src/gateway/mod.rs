@@ -26,7 +26,7 @@ use crate::identity::DjangoCache;
 use crate::lifecycle::{self, Lifecycle};
 use crate::session::{self, Sessions};
 use crate::store::{Store, Writer, WriterSettings};
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{Health, Metrics, trace};
 use moderation::moderator;
 pub use moderation::policy as moderation_policy;
 use parts::{Parts, certificate, channel_layer, connect, handover, public_settings, sessions, shards, welcome};
@@ -120,6 +120,12 @@ impl Gateway {
         let hangups = signal(SignalKind::hangup()).map_err(BuildError::internal("signals"))?;
 
         let certificate = certificate(&config).map_err(|error| BuildError::Configuration(error.to_string()))?;
+        if let Some(settings) = &config.trace {
+            let exporter = trace::start(settings, &config.instance, &metrics);
+            let exporter = exporter.map_err(BuildError::configuration("OTEL_EXPORTER_OTLP_ENDPOINT"))?;
+            lifecycle.spawn_service("traces", exporter.run(lifecycle.clone()));
+        }
+
         let moderator = moderator(&config.moderation, &lifecycle, &metrics).await?;
         let (store, bus, cache) = connect(&config, &metrics).await?;
         let Subscription { subscriber, inboxes, control, door } =

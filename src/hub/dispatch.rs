@@ -8,6 +8,7 @@ use super::{Hub, plain, sequence};
 use crate::bus::{Envelope, Inbound, Inbox, Malformed, Payload};
 use crate::domain::{Micros, Topic};
 use crate::lifecycle::Lifecycle;
+use crate::telemetry::Leg;
 
 /// How many messages are taken from the queue at once: what waits for one topic leaves in one write a seat.
 const BATCH: usize = 256;
@@ -78,9 +79,10 @@ fn dispatch(
     for inbound in batch {
         match inbound {
             Inbound::Subscribed { topic } => hub.doubt(topic),
-            Inbound::Message { topic, payload, unbroken } => match Payload::decode(&payload) {
-                Ok(Payload::Envelope(envelope)) => {
-                    count(hub, &envelope);
+            Inbound::Message { topic, payload, arrived, unbroken } => match Payload::decode(&payload) {
+                Ok(Payload::Envelope(mut envelope)) => {
+                    count(hub, topic, &envelope, arrived);
+                    envelope.arrived = Some(arrived);
                     by_topic.entry(topic).or_default().push(envelope);
                 }
                 Ok(Payload::Foreign(foreign)) => {
@@ -127,8 +129,10 @@ fn calm(hub: &Hub, restless: &mut HashSet<Topic>, flush: bool) {
     });
 }
 
-fn count(hub: &Hub, envelope: &Envelope) {
+fn count(hub: &Hub, topic: Topic, envelope: &Envelope, arrived: Instant) {
     hub.metrics.bus_received_total.with_label_values(&[envelope.kind.as_str()]).inc();
     let lag = Micros::now().0.saturating_sub(envelope.sent.0).max(0);
-    hub.metrics.bus_lag_seconds.observe(lag as f64 / 1e6);
+    let lag = Duration::from_micros(lag.cast_unsigned());
+    hub.metrics.bus_lag_seconds.observe(lag.as_secs_f64());
+    hub.metrics.leg_seconds.observe(Leg::Bus, topic, lag.saturating_sub(arrived.elapsed()));
 }

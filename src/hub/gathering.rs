@@ -3,6 +3,8 @@
 //! One short lock a topic keeps its order: events are sequenced, joined seats are filtered and frames are pushed under
 //! it. Nothing here waits.
 
+mod deliver;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +14,14 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Watcher;
-use super::seat::{Delivery, Entry, key};
+use super::seat::{Delivery, Entry};
 use super::sequence::{Hole, Sequence};
 use super::watch::Version;
-use crate::bus::{Envelope, Foreign, Kind, Position};
-use crate::domain::{ConnectionId, Hidden, RoomId, Topic, UserId};
-use crate::socket::{Class, Frame, Outbox};
+use crate::bus::{Envelope, Foreign, Position};
+use crate::domain::{ConnectionId, Hidden, Topic, UserId};
+use crate::socket::{Frame, Outbox};
 use crate::telemetry::Metrics;
-use crate::wire::event::{self, Place};
+use crate::wire::event::Place;
 
 /// Above this many online, joins and leaves of a room are sent as one `presence_diff` a second.
 pub const CROWD: u64 = 200;
@@ -346,52 +348,4 @@ impl Gathering {
         state.lose();
         self.deliver_all(&mut state, ready);
     }
-
-    fn deliver_all(&self, state: &mut State, ready: Vec<Envelope>) {
-        for envelope in &ready {
-            match envelope.kind {
-                Kind::Joined | Kind::Left => state.announce(self.topic, envelope.online),
-                Kind::Online => state.announce(self.topic, 1),
-                Kind::Offline => state.announce(self.topic, 0),
-                Kind::Unread => {
-                    let room = uuid::Uuid::from_slice(&envelope.body).map(RoomId);
-                    state.watchers.iter().for_each(|watcher| watcher.note_unread(room.iter().copied()));
-                }
-                _ => {}
-            }
-        }
-        let deliveries: Vec<_> = ready.into_iter().filter_map(|envelope| frame(state, envelope)).collect();
-        if deliveries.is_empty() {
-            return;
-        }
-        for seat in &mut state.seats {
-            seat.give(&deliveries, self.outbox_limit, &self.metrics);
-        }
-    }
-}
-
-/// Frames an event for all seats; joins and leaves of a crowd are put aside for the next `presence_diff`.
-fn frame(state: &mut State, envelope: Envelope) -> Option<Delivery> {
-    let class = match envelope.kind {
-        Kind::Void | Kind::Online | Kind::Offline | Kind::Unread => return None,
-        Kind::Plain => return Foreign::within(&envelope).ok().map(|foreign| Delivery::plain(foreign, envelope.place)),
-        Kind::Message | Kind::Change | Kind::Notice => Class::Message,
-        Kind::Joined | Kind::Left => {
-            if let Some(user) = envelope.user.filter(|_| envelope.online > CROWD) {
-                let joined = envelope.kind == Kind::Joined;
-                state.crowd.insert(user, joined.then_some(envelope.body));
-                state.crowd_online = envelope.online;
-                return None;
-            }
-            if let Some(user) = envelope.user {
-                state.crowd.remove(&user); // older news of the same user must not come after this
-            }
-            Class::Latest(key(1, envelope.user))
-        }
-        Kind::Typing => Class::Latest(key(2, envelope.user)),
-        Kind::Thread => {
-            Class::Latest(event::thread_in(&envelope.body).map_or(3, |thread| thread.0.as_u64_pair().1 << 2 | 3))
-        }
-    };
-    Some(Delivery::of(envelope, class))
 }

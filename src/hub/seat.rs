@@ -164,7 +164,9 @@ impl Entry {
                     kept.push((delivery.place, frame, delivery.class));
                 }
                 if *bytes > limit {
-                    self.outbox.close(Close::TOO_SLOW);
+                    if self.outbox.close(Close::TOO_SLOW) {
+                        metrics.outbox_overflow_total.with_label_values(&["message"]).inc();
+                    }
                     kept.clear();
                 }
             }

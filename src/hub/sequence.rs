@@ -238,6 +238,8 @@ mod tests {
             sent: Micros(0),
             body: Bytes::new(),
             online: 0,
+            trace: None,
+            arrived: None,
         }
     }
 

@@ -14,7 +14,9 @@ use parking_lot::Mutex;
 use super::openai::Classifier;
 use super::{Finding, ListError, Lists, Patterns, Rules, Text, Thresholds, Verdict};
 use crate::config::{ModerateDms, OnFailure};
-use crate::telemetry::Metrics;
+use crate::domain::Topic;
+use crate::telemetry::trace::{Kind, Span};
+use crate::telemetry::{Leg, Metrics};
 
 /// How often the log says that the second layer could not answer.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -40,6 +42,8 @@ pub struct Context {
     pub author_is_new: bool,
     /// It is for a direct conversation.
     pub is_direct: bool,
+    /// Where it goes, as far as that is known, for the metrics.
+    pub topic: Topic,
 }
 
 /// Who judged.
@@ -166,13 +170,25 @@ impl Moderator {
             return Judgement::of_patterns(Verdict::Allow);
         }
         let text = Text { text, author_is_new: context.author_is_new };
+        let began = Instant::now();
+        let span = Span::child("patterns", Kind::Internal);
         let found = Judgement::of_patterns(self.patterns.load().check(&text));
+        drop(span);
+        self.metrics.leg_seconds.observe(Leg::Patterns, context.topic, began.elapsed());
         if matches!(found.verdict, Verdict::Refuse(_) | Verdict::Block(_)) {
             return found;
         }
         let to_be_classified = !context.is_direct || self.policy.dms == ModerateDms::Full;
         let Some(classifier) = self.classifier.as_ref().filter(|_| to_be_classified) else { return found };
-        found.and(match classifier.scores(text.text).await {
+        let began = Instant::now();
+        let mut span = Span::child("classifier", Kind::Client);
+        let scores = span.within(classifier.scores(text.text)).await;
+        if scores.is_err() {
+            span.fail();
+        }
+        drop(span);
+        self.metrics.leg_seconds.observe(Leg::Classifier, context.topic, began.elapsed());
+        found.and(match scores {
             Ok(scores) => Judgement { verdict: self.policy.thresholds.verdict(&scores), layer: Layer::Classifier },
             Err(unavailable) => {
                 self.complain(unavailable.reason());

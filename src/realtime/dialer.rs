@@ -93,12 +93,12 @@ impl Dialer {
     pub async fn connect(&self) -> Result<Connection, DialError> {
         let connecting = async {
             if let Setup::Cluster(nodes) = &self.0.setup {
-                return Ok(Connection(Way::cluster(cluster(nodes, None).await?)));
+                return Ok(Connection::new(Way::cluster(cluster(nodes, None).await?)));
             }
             // The connection below tries again without end and would not say why; this one tells what is wrong.
             let client = self.find().await?;
             client.get_multiplexed_async_connection().await.map_err(DialError::Redis)?;
-            Ok(Connection(Way::server(manager(client, settings()).await?)))
+            Ok(Connection::new(Way::server(manager(client, settings()).await?)))
         };
         tokio::time::timeout(START, connecting).await.map_err(|_| DialError::NoAnswer(START))?
     }

@@ -81,7 +81,7 @@ fn silent(answers: bool, last: &mut Instant) -> bool {
 impl Connection {
     /// Makes the connection again; says whether that worked. Calls on the old one fail by their deadlines.
     async fn dial_again(&self, dialer: &Dialer) -> bool {
-        match &self.0 {
+        match &self.way {
             Way::Server(current) => {
                 let Ok(made) = dialer.again().await else { return false };
                 current.store(Arc::new(made));

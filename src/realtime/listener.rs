@@ -163,7 +163,7 @@ impl Listener {
 
     /// The connection as one for commands: a subscription of RESP3 takes them too.
     pub(super) fn connection(&self) -> Connection {
-        Connection(self.way.clone())
+        Connection::new(self.way.clone())
     }
 
     /// Subscribes to all that is wanted once more, on another connection or, in a Cluster, on those there are; says

@@ -10,7 +10,7 @@ mod listener;
 mod sentinel;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
@@ -24,13 +24,33 @@ pub use keeper::keep;
 pub use listener::{Listener, Pushes, Unconfirmed};
 
 use crate::keyspace;
+use crate::telemetry::Metrics;
+use crate::telemetry::trace::{Kind, Span};
 
 /// How long one command may take before it counts as failed.
 pub const COMMAND_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The connection for commands: cheap to clone, pipelined, made again by itself.
 #[derive(Clone)]
-pub struct Connection(Way);
+pub struct Connection {
+    way: Way,
+    /// Where its calls are counted.
+    metrics: Option<Arc<Metrics>>,
+}
+
+/// A call that waits for its answer. Noted however it ends: also when its caller waits no longer.
+struct Call {
+    metrics: Arc<Metrics>,
+    began: Instant,
+    _span: Span,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.metrics.redis_calls_open.dec();
+        self.metrics.redis_call_seconds.observe(self.began.elapsed().as_secs_f64());
+    }
+}
 
 #[derive(Clone)]
 enum Way {
@@ -49,12 +69,28 @@ impl Way {
 }
 
 impl Connection {
+    fn new(way: Way) -> Self {
+        Self { way, metrics: None }
+    }
+
+    /// The same connection, with its calls counted.
+    #[must_use]
+    pub fn counted(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    fn call(&self) -> Option<Call> {
+        let metrics = Arc::clone(self.metrics.as_ref()?);
+        metrics.redis_calls_open.inc();
+        Some(Call { metrics, began: Instant::now(), _span: Span::child("redis", Kind::Client) })
+    }
+
     /// Asks many things that need no order, each about keys of one slot; one round trip.
     ///
     /// # Errors
     /// When one of them fails.
     pub async fn all<T: FromRedisValue>(&self, commands: Vec<Cmd>) -> RedisResult<Vec<T>> {
-        match &self.0 {
+        match &self.way {
             Way::Server(_) => {
                 let mut pipe = Pipeline::with_capacity(commands.len());
                 for command in commands {
@@ -63,6 +99,7 @@ impl Connection {
                 pipe.query_async(&mut self.clone()).await
             }
             Way::Cluster(current) => {
+                let _call = self.call();
                 let asked = commands.iter().map(|command| {
                     let mut connection = ClusterConnection::clone(&current.load());
                     async move { command.query_async(&mut connection).await }
@@ -75,14 +112,23 @@ impl Connection {
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        match &mut self.0 {
+        let call = self.call();
+        match &mut self.way {
             Way::Server(current) => {
                 let mut connection = ConnectionManager::clone(&current.load());
-                async move { connection.send_packed_command(command).await }.boxed()
+                async move {
+                    let _call = call;
+                    connection.send_packed_command(command).await
+                }
+                .boxed()
             }
             Way::Cluster(current) => {
                 let mut connection = ClusterConnection::clone(&current.load());
-                async move { connection.req_packed_command(command).await }.boxed()
+                async move {
+                    let _call = call;
+                    connection.req_packed_command(command).await
+                }
+                .boxed()
             }
         }
     }
@@ -93,20 +139,29 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        match &mut self.0 {
+        let call = self.call();
+        match &mut self.way {
             Way::Server(current) => {
                 let mut connection = ConnectionManager::clone(&current.load());
-                async move { connection.send_packed_commands(pipeline, offset, count).await }.boxed()
+                async move {
+                    let _call = call;
+                    connection.send_packed_commands(pipeline, offset, count).await
+                }
+                .boxed()
             }
             Way::Cluster(current) => {
                 let mut connection = ClusterConnection::clone(&current.load());
-                async move { connection.req_packed_commands(pipeline, offset, count).await }.boxed()
+                async move {
+                    let _call = call;
+                    connection.req_packed_commands(pipeline, offset, count).await
+                }
+                .boxed()
             }
         }
     }
 
     fn get_db(&self) -> i64 {
-        match &self.0 {
+        match &self.way {
             Way::Server(current) => current.load().get_db(),
             Way::Cluster(current) => current.load().get_db(),
         }

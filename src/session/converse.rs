@@ -1,5 +1,6 @@
 //! The conversation of one session: one frame after the other, each answered before the next is looked at.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,9 +10,10 @@ use super::threads::{OpenThreads, Seating};
 use super::{Sessions, Tally};
 use crate::access::bucket::Bucket;
 use crate::command::{Actor, Replies};
-use crate::domain::{ConnectionId, Micros, UserId};
+use crate::domain::{ConnectionId, Micros, Topic, UserId};
 use crate::socket::{Class, Frame, Incoming, Socket, TextMessage};
-use crate::telemetry::follow;
+use crate::telemetry::trace::{Kind, Span};
+use crate::telemetry::{Leg, follow};
 use crate::wire::{ClientCommand, Close, Code, Refusal, event};
 
 /// How many frames in a row may be wrong before the connection ends.
@@ -30,6 +32,15 @@ impl Party {
         match self {
             Self::Room(room) => room.actor.user,
             Self::App(app) => app.desk.user,
+        }
+    }
+
+    /// Where a command belongs, or a frame that is none: the thread that it names, else the place of the socket.
+    fn topic_of(&self, command: Option<&ClientCommand>) -> Topic {
+        match (self, command.and_then(ClientCommand::thread)) {
+            (Self::Room(_), Some(thread)) => Topic::Thread(thread),
+            (Self::Room(room), None) => room.actor.topic,
+            (Self::App(app), _) => Topic::User(app.desk.user),
         }
     }
 
@@ -116,13 +127,21 @@ impl Sessions {
         let started = Instant::now();
         let decoded = ClientCommand::decode(text.as_bytes_mut());
         drop(text);
+        let topic = party.topic_of(decoded.as_ref().ok());
+        self.metrics.leg_seconds.observe(Leg::Decode, topic, started.elapsed());
         let name = decoded.as_ref().map_or("none", ClientCommand::name);
+        let mut span = Span::root(name, started);
+        span.ended_part("decode", started);
+        span.note("topic", topic.kind());
         let result = match decoded {
             // A ping is answered in every state, whatever else is down.
             Ok(ClientCommand::Ping) => Ok(vec![event::pong(Micros::now())]),
             Ok(command) => match party {
-                Party::Room(room) => self.check_and_run(&mut room.actor, &mut room.threads, command).await,
-                Party::App(app) => self.run_app(&mut app.desk, command).await,
+                Party::Room(room) => {
+                    let running = pin!(self.check_and_run(&mut room.actor, &mut room.threads, command, topic));
+                    span.within(running).await
+                }
+                Party::App(app) => span.within(pin!(self.run_app(&mut app.desk, command))).await,
             },
             Err(refusal) => {
                 self.metrics.protocol_errors_total.with_label_values(&[refusal.code.as_str()]).inc();
@@ -133,7 +152,10 @@ impl Sessions {
         self.metrics.commands_total.with_label_values(&[name, outcome]).inc();
         let elapsed = started.elapsed();
         self.metrics.command_seconds.observe(elapsed.as_secs_f64());
+        span.note("outcome", outcome);
+        let log = span.log();
         tracing::debug!(
+            parent: log,
             %connection,
             user = party.user().0,
             command = name,
@@ -149,6 +171,7 @@ impl Sessions {
         actor: &mut Actor,
         threads: &mut OpenThreads,
         command: ClientCommand,
+        topic: Topic,
     ) -> Result<Replies, Refusal> {
         if command.reads_page() {
             actor.pages.take(&self.pages.load(), Instant::now()).map_err(|wait| {
@@ -157,7 +180,12 @@ impl Sessions {
             })?;
         }
         let seating = Seating::of(&command);
-        let mut permit = self.access.check(actor.venue, actor.user, command).await?;
+        let began = Instant::now();
+        let span = Span::child("access", Kind::Internal);
+        let permit = span.within(pin!(self.access.check(actor.venue, actor.user, command))).await;
+        drop(span);
+        self.metrics.leg_seconds.observe(Leg::Access, topic, began.elapsed());
+        let mut permit = permit?;
         let tickets = permit.take_tickets();
         if let Some(seating) = seating {
             return self.seat(actor, &permit.into_parts().1, threads, seating).await;

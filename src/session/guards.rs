@@ -3,6 +3,7 @@
 use prometheus::IntGauge;
 
 use crate::domain::Topic;
+use crate::socket::{By, Ending};
 use crate::telemetry::Metrics;
 
 /// Counts an open session.
@@ -21,6 +22,42 @@ impl OpenSession {
 impl Drop for OpenSession {
     fn drop(&mut self) {
         self.gauge.dec();
+    }
+}
+
+/// Counts a session on its way in or out. Held by what is over soon, so that nobody at rest pays for it.
+pub(super) struct Passing {
+    gauge: IntGauge,
+}
+
+impl Passing {
+    pub(super) fn entering(metrics: &Metrics) -> Self {
+        Self::count(metrics, "entering")
+    }
+
+    pub(super) fn leaving(metrics: &Metrics) -> Self {
+        Self::count(metrics, "leaving")
+    }
+
+    fn count(metrics: &Metrics, state: &str) -> Self {
+        let gauge = metrics.sessions_passing.with_label_values(&[state]);
+        gauge.inc();
+        Self { gauge }
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
+/// Whose decision the end of a connection was, as a word.
+pub(super) fn by_label(ending: &Ending) -> &'static str {
+    match ending.by {
+        By::Us => "us",
+        By::Peer => "peer",
+        By::Lost => "lost",
     }
 }
 

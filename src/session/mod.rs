@@ -46,7 +46,7 @@ use crate::config::Live;
 use crate::domain::{ConnectionId, UserId, Venue};
 use crate::hub::Hub;
 use crate::identity::{Credentials, Identity, Login};
-use crate::socket::{By, Ending, Heartbeat, Shared, Socket};
+use crate::socket::{Ending, Heartbeat, Shared, Socket};
 use crate::telemetry::Metrics;
 use crate::transport::Stream;
 use crate::wire::Close;
@@ -143,6 +143,7 @@ impl Sessions {
     /// From the upgrade to the state, or to the reason why there is none.
     async fn arrive(&self, visitor: Box<Visitor>) -> Session {
         let Visitor { stream, early, venue, credentials, address, since, holds } = *visitor;
+        let _passing = guards::Passing::entering(&self.metrics);
         let (started, connection) = (Instant::now(), ConnectionId::next());
         let (mut socket, outbox) = Socket::new(stream, &early, &self.sockets);
         self.heartbeat.register(&outbox);
@@ -170,6 +171,7 @@ impl Sessions {
 
     /// Gives back what was held, and says goodbye.
     async fn depart(&self, session: Session) {
+        let _passing = guards::Passing::leaving(&self.metrics);
         let Session { connection, venue, started, user, party, socket, tally, holds } = session;
         match party {
             Some(Party::Room(room)) => self.leave(room).await,
@@ -190,11 +192,10 @@ impl Sessions {
         tally: &Tally,
     ) {
         self.metrics.closes_total.with_label_values(&[guards::code_label(ending.code)]).inc();
-        let by = match ending.by {
-            By::Us => "us",
-            By::Peer => "peer",
-            By::Lost => "lost",
-        };
+        let by = guards::by_label(&ending);
+        // The reasons are our own texts, so there are not many.
+        let reason = if ending.reason.is_empty() { "none" } else { ending.reason };
+        self.metrics.ends_total.with_label_values(&[by, reason]).inc();
         tracing::info!(
             %connection,
             %venue,

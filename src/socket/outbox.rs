@@ -298,11 +298,11 @@ impl Outbox {
         match state.queue.add(frame, sent, class, self.shared.limits.outbox_bytes) {
             Added::Queued => Pushed::Queued,
             Added::Coalesced => {
-                self.shared.metrics.outbox_coalesced_total.inc();
+                self.shared.metrics.outbox_coalesced_total.with_label_values(&[class.as_str()]).inc();
                 Pushed::Coalesced
             }
             Added::Full => {
-                self.shared.metrics.outbox_overflow_total.inc();
+                self.shared.metrics.outbox_overflow_total.with_label_values(&[class.as_str()]).inc();
                 let close = Close::TOO_SLOW;
                 let ending = Ending { code: close.code, reason: close.reason, by: By::Us };
                 self.decide(state, ending, &Frame::close(close));
@@ -327,7 +327,9 @@ impl Outbox {
             let count = state.queue.slices(&mut slices);
             match self.stream.try_write_vectored(&slices[..count]) {
                 Ok(count) => {
-                    state.queue.wrote(count);
+                    if let Some(since) = state.queue.wrote(count) {
+                        self.shared.metrics.outbox_wait_seconds.observe(since.elapsed().as_secs_f64());
+                    }
                     state.progress = self.shared.tick();
                 }
                 Err(error) if would_block(&error) => return,

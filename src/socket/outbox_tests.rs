@@ -64,7 +64,7 @@ async fn a_slow_reader_is_closed_with_4008_and_nobody_else_notices() {
     assert_eq!(slow_outbox.push_many(&[(Frame::text(b"after"), Class::Message)]), Pushed::Closed);
     assert!(!slow_outbox.close(Close::GOING_AWAY), "the first decision stays");
     assert_eq!(push(&quick_outbox, "hello"), Pushed::Written);
-    assert_eq!(shared.metrics.outbox_overflow_total.get(), 1);
+    assert_eq!(shared.metrics.outbox_overflow_total.with_label_values(&["message"]).get(), 1);
 
     let (ending, got) = tokio::join!(slow.finish(), read_to_close(&mut slow_peer));
     assert_eq!((ending.code, ending.by), (4008, By::Us));

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::time::Instant;
 
 use super::frame::Frame;
 
@@ -22,6 +23,18 @@ pub enum Class {
     Control,
 }
 
+impl Class {
+    /// The word in metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Latest(_) => "latest",
+            Self::Control => "control",
+        }
+    }
+}
+
 /// What became of an added frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Added {
@@ -35,6 +48,8 @@ pub(super) enum Added {
 struct Waiting {
     frame: Frame,
     class: Class,
+    /// Since when; `None` of the close frame, which waits for nobody.
+    since: Option<Instant>,
 }
 
 /// The queue of one connection. Empty, it holds no memory of its own.
@@ -81,13 +96,17 @@ impl Queue {
         if self.behind() >= cap {
             return Added::Full;
         }
-        self.append(frame, sent, class);
+        self.put_last(frame, sent, class, Some(Instant::now()));
         Added::Queued
     }
 
     /// Adds a frame behind everything, whatever the bound: for the close frame.
     pub(super) fn append(&mut self, frame: &Frame, sent: usize, class: Class) {
-        self.frames.push_back(Waiting { frame: frame.clone(), class });
+        self.put_last(frame, sent, class, None);
+    }
+
+    fn put_last(&mut self, frame: &Frame, sent: usize, class: Class, since: Option<Instant>) {
+        self.frames.push_back(Waiting { frame: frame.clone(), class, since });
         self.bytes += frame.len() - sent;
         if sent > 0 {
             self.sent = sent;
@@ -102,7 +121,10 @@ impl Queue {
             self.put(at, frame);
             return Added::Coalesced;
         }
-        self.frames.insert(first + ahead, Waiting { frame: frame.clone(), class: Class::Control });
+        self.frames.insert(
+            first + ahead,
+            Waiting { frame: frame.clone(), class: Class::Control, since: Some(Instant::now()) },
+        );
         self.bytes += frame.len() - sent;
         self.sent += sent;
         Added::Queued
@@ -149,17 +171,21 @@ impl Queue {
         count
     }
 
-    /// Notes that `count` bytes of what [`Queue::slices`] showed are written.
-    pub(super) fn wrote(&mut self, count: usize) {
+    /// Notes that `count` bytes of what [`Queue::slices`] showed are written. Returns since when the first frame that is
+    /// whole now had waited.
+    pub(super) fn wrote(&mut self, count: usize) -> Option<Instant> {
+        let mut waited = None;
         self.bytes -= count;
         self.sent += count;
         while let Some(first) = self.frames.front()
             && self.sent >= first.frame.len()
         {
             self.sent -= first.frame.len();
-            self.frames.pop_front();
+            let first = self.frames.pop_front();
+            waited = waited.or(first.and_then(|first| first.since));
         }
         self.free_when_empty();
+        waited
     }
 
     fn free_when_empty(&mut self) {

@@ -1,13 +1,16 @@
 //! One borrowed connection, and the deadlines of what is done with it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use prometheus::IntGauge;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Postgres};
 use tokio::time::timeout;
 
 use super::StoreError;
+use crate::telemetry::Metrics;
+use crate::telemetry::trace::{Kind, Span};
 
 /// How long a caller waits for a free connection.
 pub(super) const ACQUIRE: Duration = Duration::from_secs(2);
@@ -39,15 +42,22 @@ pub(super) fn pool(options: PgConnectOptions, size: u32) -> PgPool {
 /// a dropped future) it is closed: nobody may inherit half a transaction or somebody else's answer.
 pub(super) struct Link {
     connection: sqlx::pool::PoolConnection<Postgres>,
+    busy: IntGauge,
     persistent: bool,
     in_order: bool,
 }
 
 impl Link {
     /// Takes a connection, at most [`ACQUIRE`] from now.
-    pub(super) async fn take(pool: &PgPool, persistent: bool) -> Result<Self, StoreError> {
-        let connection = pool.acquire().await?;
-        Ok(Self { connection, persistent, in_order: false })
+    pub(super) async fn take(pool: &PgPool, persistent: bool, metrics: &Metrics) -> Result<Self, StoreError> {
+        let began = Instant::now();
+        let connection = pool.acquire().await;
+        metrics.store_wait_seconds.observe(began.elapsed().as_secs_f64());
+        metrics.store_connections_open.set(i64::from(pool.size()));
+        let connection = connection?;
+        let busy = metrics.store_connections_busy.clone();
+        busy.inc();
+        Ok(Self { connection, busy, persistent, in_order: false })
     }
 
     /// Sends statements without parameters and waits until all are done.
@@ -86,6 +96,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        self.busy.dec();
         if !self.in_order {
             self.connection.close_on_drop();
         }
@@ -94,8 +105,13 @@ impl Drop for Link {
 
 /// Turns a missed deadline into the error that a broken connection gives.
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    match timeout(limit, work).await {
+    let mut span = Span::child("postgres", Kind::Client);
+    let result = match timeout(limit, work).await {
         Ok(result) => result,
         Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+    };
+    if result.is_err() {
+        span.fail();
     }
+    result
 }

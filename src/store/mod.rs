@@ -22,7 +22,7 @@ mod thread;
 mod writer;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
@@ -191,11 +191,14 @@ impl Store {
     }
 
     async fn link(&self) -> Result<Link, StoreError> {
-        Link::take(&self.inner.pool, !self.inner.pgbouncer).await
+        Link::take(&self.inner.pool, !self.inner.pgbouncer, &self.inner.metrics).await
     }
 
     async fn reader(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        match timeout(ACQUIRE, self.inner.readers.acquire()).await {
+        let began = Instant::now();
+        let permit = timeout(ACQUIRE, self.inner.readers.acquire()).await;
+        self.inner.metrics.store_wait_seconds.observe(began.elapsed().as_secs_f64());
+        match permit {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(StoreError::Exhausted),
         }

@@ -6,6 +6,8 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::Legs;
+
 /// Upper bounds, in seconds, of the buckets of every duration.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -28,6 +30,7 @@ macro_rules! make {
     (CountHistogram, $name:expr, $help:expr, []) => {
         Histogram::with_opts(HistogramOpts::new($name, $help).buckets(COUNTS.to_vec()))
     };
+    (Legs, $name:expr, $help:expr, [$($label:literal),+]) => { Legs::new($name, $help, &[$($label),+]) };
     (IntCounterVec, $name:expr, $help:expr, [$($label:literal),+]) => {
         IntCounterVec::new(Opts::new($name, $help), &[$($label),+])
     };
@@ -64,7 +67,9 @@ macro_rules! metrics {
                     )?;
                     registry.register(Box::new($field.clone()))?;
                 )+
-                Ok(Self { registry, $($field),+ })
+                let metrics = Self { registry, $($field),+ };
+                metrics.begin();
+                Ok(metrics)
             }
 
             /// Name, type, labels and help of every metric, for the reference table.
@@ -94,10 +99,15 @@ metrics! {
     tls_handshakes_total: IntCounterVec ["outcome"],
     /// When the certificate of the public listener ends, in seconds since 1970; 0 without TLS.
     tls_certificate_not_after_seconds: IntGauge [],
+    /// Sessions on their way in (`entering`: upgraded, no state sent yet) or out (`leaving`) now; who is inside, says
+    /// `sessions_open`.
+    sessions_passing: IntGaugeVec ["state"],
     /// Logins, by kind of credential and outcome.
     logins_total: IntCounterVec ["credential", "outcome"],
     /// Connections ended, by close code (1006: without a close frame).
     closes_total: IntCounterVec ["code"],
+    /// Connections ended, by whose decision it was (`us`, `peer`, `lost`: nobody's) and our reason.
+    ends_total: IntCounterVec ["by", "reason"],
     /// Sessions inside a topic now, by kind of topic.
     sessions_open: IntGaugeVec ["topic"],
     /// Frames received from clients, control frames not counted.
@@ -106,6 +116,11 @@ metrics! {
     commands_total: IntCounterVec ["command", "outcome"],
     /// Time from a command's frame to its outcome, in seconds.
     command_seconds: Histogram [],
+    /// Time of each leg of a message's way, by kind of topic, in seconds: `decode`, `access`, the layers of moderation
+    /// (`patterns`, `classifier`), `commit` (its queue included), `publish` (from the commit until Redis has it), `bus` (to
+    /// the arrival at an instance, as the two clocks tell), `hub` (until it is its turn), `socket` (writing it to all sockets
+    /// of the topic).
+    leg_seconds: Legs ["leg", "topic"],
     /// Protocol errors of clients, by what was wrong.
     protocol_errors_total: IntCounterVec ["error"],
     /// Events handed to connections.
@@ -114,10 +129,13 @@ metrics! {
     deliveries_direct_total: IntCounter [],
     /// Bytes queued in all outboxes now.
     outbox_bytes: IntGauge [],
-    /// Queued events replaced by a newer one of the same key, or left out because the outbox was nearly full.
-    outbox_coalesced_total: IntCounter [],
-    /// Connections closed because their outbox was full.
-    outbox_overflow_total: IntCounter [],
+    /// Time that the oldest frame of a write had waited because its socket took no more, in seconds.
+    outbox_wait_seconds: Histogram [],
+    /// Queued frames replaced by a newer one of the same key, by class: `latest` (typing, presence, counts) or `control`.
+    outbox_coalesced_total: IntCounterVec ["class"],
+    /// Connections closed because their outbox was full, by the class of the frame that did not fit: `message` (also what was
+    /// kept for a newcomer), `latest`.
+    outbox_overflow_total: IntCounterVec ["class"],
     /// Topics with a seat on this instance.
     topics_open: IntGauge [],
     /// Seats on this instance.
@@ -142,7 +160,8 @@ metrics! {
     bus_gap_events_total: IntCounterVec ["source"],
     /// Events that arrived before their predecessor and waited for it.
     bus_reordered_total: IntCounter [],
-    /// Time from publishing an event to its arrival here, as the two clocks tell, in seconds.
+    /// Time from publishing an event, on whichever instance, until this one takes it from its queue, as the two clocks tell,
+    /// in seconds.
     bus_lag_seconds: Histogram [],
     /// Groups of Django's channel layer that this instance is in now.
     channels_groups: IntGauge [],
@@ -183,6 +202,12 @@ metrics! {
     write_seconds: Histogram [],
     /// Messages waiting to be written now.
     write_queue: IntGauge [],
+    /// Connections to Postgres open now.
+    store_connections_open: IntGauge [],
+    /// Connections to Postgres in use now.
+    store_connections_busy: IntGauge [],
+    /// Time that a read waited for its turn, or anything for a connection to Postgres, in seconds.
+    store_wait_seconds: Histogram [],
     /// Queries to Postgres that failed, by reason.
     store_failures_total: IntCounterVec ["reason"],
     /// State and history reads answered from a read that was already under way.
@@ -193,6 +218,10 @@ metrics! {
     presence_changes_total: IntCounterVec ["direction"],
     /// Presence leases ended by the sweep because their instance is gone.
     presence_expired_total: IntCounter [],
+    /// Calls to the realtime Redis that wait for an answer now; all share one connection.
+    redis_calls_open: IntGauge [],
+    /// Time of a call (a command, a script, a pipeline) to the realtime Redis, in seconds.
+    redis_call_seconds: Histogram [],
     /// Calls to Redis that failed, by part.
     redis_failures_total: IntCounterVec ["part"],
     /// Control messages received, by action.
@@ -229,11 +258,24 @@ metrics! {
     config_reloads_total: IntCounterVec ["outcome"],
     /// Requests to the operations API, by route and HTTP status.
     admin_requests_total: IntCounterVec ["route", "status"],
+    /// Spans of traces, by what became of them: `exported`, `dropped` (the queue was full), `failed` (the collector did not take
+    /// them).
+    trace_spans_total: IntCounterVec ["outcome"],
     /// 1 while the named dependency answers and delivers, else 0.
     dependency_up: IntGaugeVec ["dependency"],
 }
 
 impl Metrics {
+    /// Begins the series of rare events with 0: a rate does not see the event that begins a series.
+    fn begin(&self) {
+        for class in ["message", "latest"] {
+            self.outbox_overflow_total.with_label_values(&[class]);
+        }
+        for class in ["latest", "control"] {
+            self.outbox_coalesced_total.with_label_values(&[class]);
+        }
+    }
+
     /// Writes all metrics in Prometheus's text format.
     ///
     /// # Errors

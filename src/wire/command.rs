@@ -116,6 +116,17 @@ impl ClientCommand {
         matches!(self, Self::RequestHistory { .. } | Self::Resume(_) | Self::Thread(ThreadCommand::Open(..)))
     }
 
+    /// The thread inside the room that it is about, if it names one.
+    #[must_use]
+    pub fn thread(&self) -> Option<ThreadId> {
+        match self {
+            Self::SendMessage(message) => message.thread,
+            Self::RequestHistory { thread, .. } => *thread,
+            Self::Thread(command) => command.thread(),
+            _ => None,
+        }
+    }
+
     /// The frame's `type`, for metrics and refusals.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -37,6 +37,7 @@ QUIET = {
     "moderation_reloads_total": "lists that are read again",
     "moderation_unjudged_total": "the moderation API does not answer",
     "openai_unavailable_total": "the moderation API does not answer",
+    "outbox_wait_seconds": "a socket takes no more",
     "redis_failures_total": "Redis does not answer",
     "store_failures_total": "Postgres does not answer",
     "write_failures_total": "Postgres does not answer",

@@ -4,6 +4,7 @@
 //! must publish or void what it reserved.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::domain::{RoomId, Topic};
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use crate::telemetry::trace::{self, Context, Span};
 
 /// How long a batch waits for its rooms' locks.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
@@ -43,6 +45,8 @@ pub(super) struct Job<T> {
     pub answer: Option<oneshot::Sender<Result<Stored, WriteError>>>,
     /// Set by the lane that begins to write it, or by its sender who withdraws it.
     pub taken: Arc<AtomicBool>,
+    /// What its sender works on, if that is traced.
+    pub trace: Option<Context>,
 }
 
 impl<T> Job<T> {
@@ -126,7 +130,15 @@ impl<O: Outlet> Lane<O> {
                 continue;
             }
             let drafts: Vec<&Draft> = attempt.jobs.iter().map(|job| &job.draft).collect();
-            let failed = match self.store.write_batch(&drafts, attempt.lock_wait, self.outlet.as_ref()).await {
+            let mut spans = spans(&attempt.jobs);
+            let none = Span::default();
+            let writing = self.store.write_batch(&drafts, attempt.lock_wait, self.outlet.as_ref());
+            let written = spans.first().unwrap_or(&none).within(pin!(writing)).await;
+            if written.is_err() {
+                spans.iter_mut().for_each(Span::fail);
+            }
+            drop(spans);
+            let failed = match written {
                 Ok(verdicts) => {
                     self.settle(attempt.jobs, verdicts).await;
                     continue;
@@ -184,13 +196,14 @@ impl<O: Outlet> Lane<O> {
     /// Answers the senders of a committed transaction and hands its messages on.
     async fn settle(&self, jobs: Vec<Job<O::Payload>>, verdicts: Verdicts) {
         let mut committed = Vec::with_capacity(jobs.len());
+        let at = Instant::now().into_std();
         for (mut job, verdict) in jobs.into_iter().zip(verdicts) {
             job.answer(verdict.clone());
             self.metrics.messages_stored_total.inc_by(u64::from(verdict.is_ok()));
             if let Ok(stored) = verdict
                 && !job.draft.is_hidden()
             {
-                committed.push(Committed { draft: job.draft, payload: job.payload, stored });
+                committed.push(Committed { draft: job.draft, payload: job.payload, stored, at });
             }
         }
         self.metrics.write_batches_total.inc();
@@ -241,6 +254,18 @@ async fn publish<O: Outlet>(outlet: Arc<O>, mut parcels: mpsc::Receiver<Parcel<O
             Parcel::Void(places) => outlet.void(places).await,
         }
     }
+}
+
+/// The transaction as a part of each message's trace; what is done in it is a part of the first's.
+fn spans<T>(jobs: &[Job<T>]) -> Vec<Span> {
+    let traced = jobs.iter().filter_map(|job| job.trace);
+    let begin = |trace| {
+        let began = std::time::Instant::now();
+        let mut span = Span::following(Some(trace), "transaction", trace::Kind::Internal, began);
+        span.note("messages", jobs.len());
+        span
+    };
+    traced.map(begin).collect()
 }
 
 fn unavailable(seconds: u64) -> WriteError {

@@ -25,7 +25,7 @@ pub use outlet::{Committed, Outlet, OutletError, Reserved, Subject};
 use super::{Mark, Store};
 use crate::domain::{MessageId, Micros, ReplyPreview, RoomId, ThreadId, Topic, UserId};
 use crate::lifecycle::Lifecycle;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, trace};
 use lane::{Job, Lane};
 
 /// How long a message may wait for its turn before it is refused.
@@ -221,7 +221,7 @@ impl<T: Send + 'static> Writer<T> {
         let lane = usize::try_from(hasher.hash_one(draft.room_id) % self.lanes.len() as u64).unwrap_or_default();
         let (answer, mut answered) = oneshot::channel();
         let taken = Arc::new(AtomicBool::new(false));
-        let job = Job { draft, payload, answer: Some(answer), taken: Arc::clone(&taken) };
+        let job = Job { draft, payload, answer: Some(answer), taken: Arc::clone(&taken), trace: trace::current() };
         self.metrics.write_queue.inc();
         if let Err(refused) = self.lanes[lane].try_send(job) {
             self.metrics.write_queue.dec();

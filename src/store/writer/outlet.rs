@@ -1,5 +1,7 @@
 //! Where committed messages leave the store. Implemented outside: the store knows no bus.
 
+use std::time::Instant;
+
 use crate::domain::{MessageId, Topic, UserId};
 
 use super::{Draft, Stored};
@@ -37,6 +39,8 @@ pub struct Committed<T> {
     pub draft: Draft,
     pub payload: T,
     pub stored: Stored,
+    /// When the commit was known.
+    pub at: Instant,
 }
 
 /// Where events get their place in a topic's order and leave for the others.

@@ -24,6 +24,14 @@ pub enum ThreadCommand {
 }
 
 impl ThreadCommand {
+    pub(super) fn thread(&self) -> Option<ThreadId> {
+        match self {
+            Self::Create { .. } => None,
+            Self::Open(thread, _) | Self::Close(thread) => Some(*thread),
+            Self::Lock { thread, .. } | Self::Archive { thread, .. } => Some(*thread),
+        }
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create_thread",
