@@ -29,7 +29,7 @@ def test_every_variable_is_one_of_the_gateway_and_secrets_come_by_arn(gateway):
     plain = {one["Name"] for one in gateway["Environment"]}
     secret = {one.get("Name") or one["Fn::If"][1]["Name"] for one in gateway["Secrets"]}
     assert plain | secret <= known and not plain & secret
-    assert secret == {"DATABASE_URL", "SECRET_KEY", "OPENAI_API_KEY"}
+    assert secret == {"DATABASE_URL", "SECRET_KEY", "GATEWAY_ADMIN_TOKEN", "OPENAI_API_KEY"}
 
 
 def test_time_outs_fit_the_drain(template, gateway):

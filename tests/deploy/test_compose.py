@@ -30,14 +30,31 @@ def test_every_file_that_is_built_from_or_mounted_exists(compose):
 def test_the_gateways_variables_are_the_gateways(compose):
     known = set(re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.M))
     for name in ("gateway-1", "gateway-2"):
-        assert set(compose["services"][name]["environment"]) <= known
+        variables = set(compose["services"][name]["environment"])
+        assert {one.removesuffix("_FILE") for one in variables if one != "GATEWAY_CONFIG_FILE"} <= known
+    settings = (DEPLOY / "compose" / "gateway" / "settings").read_text()
+    assert set(re.findall(r"^([A-Z_]+)=", settings, re.M)) <= known
+
+
+def test_operators_have_a_token_and_only_this_machine_reaches_the_page(compose):
+    lines = (DEPLOY / "compose" / "gateway" / "admin-tokens").read_text().splitlines()
+    tokens = [line for line in lines if line and not line.startswith("#")]
+    assert tokens and all(re.fullmatch(r"[\w-]{1,32}:[!-~]{24,}", token) for token in tokens)
+    for name in ("gateway-1", "gateway-2"):
+        service = compose["services"][name]
+        mounted = {mount["target"] for mount in service["volumes"]}
+        for variable in ("GATEWAY_CONFIG_FILE", "GATEWAY_ADMIN_TOKEN_FILE"):
+            folder, file = service["environment"][variable].rsplit("/", 1)
+            assert folder in mounted, "a folder, so that a replaced file is seen"
+            assert (DEPLOY / "compose" / "gateway" / file).exists()
+        assert all((port["target"], port["host_ip"]) == (9101, "127.0.0.1") for port in service.get("ports", []))
 
 
 def test_gateways_are_locked_in_and_have_time_for_the_drain(compose):
     drain = int(re.search(r"^\| `GATEWAY_DRAIN_SECONDS` \| `(\d+)`", (ROOT / "README.md").read_text(), re.M)[1])
     for name in ("gateway-1", "gateway-2"):
         service = compose["services"][name]
-        assert service["read_only"] and service["cap_drop"] == ["ALL"] and "ports" not in service
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
         assert service["stop_grace_period"] == "45s" and drain + 10 <= 45
 
 

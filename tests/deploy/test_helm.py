@@ -13,6 +13,7 @@ ALL_ON = {
     "autoscaling": {"enabled": True},
     "ingress": {"enabled": True, "tls": [{"hosts": ["app.example"], "secretName": "tls"}]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "tls": {"secretName": "certificate"},
     "imagePullSecrets": ["registry"],
     "podAnnotations": {"team": "community"},
     "nodeSelector": {"disk": "none"},
@@ -88,8 +89,20 @@ def test_every_variable_is_one_of_the_gateway_and_no_secret_is_in_the_environmen
     known = set(re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.M))
     variables = {one["name"]: one for one in pod(everything)["containers"][0]["env"]}
     assert {name.removesuffix("_FILE") for name in variables} <= known
-    for name in ("DATABASE_URL", "SECRET_KEY"):
+    for name in ("DATABASE_URL", "SECRET_KEY", "GATEWAY_ADMIN_TOKEN"):
         assert name not in variables and variables[f"{name}_FILE"]["value"] == f"/etc/community-gateway/{name}"
+
+
+def test_a_certificate_is_mounted_whole_so_that_a_renewed_one_is_seen(everything):
+    one = pod(everything)
+    variables = {variable["name"]: variable.get("value") for variable in one["containers"][0]["env"]}
+    (mount,) = (mount for mount in one["containers"][0]["volumeMounts"] if mount["name"] == "tls")
+    assert "subPath" not in mount
+    assert variables["GATEWAY_TLS_CERT_FILE"] == f"{mount['mountPath']}/tls.crt"
+    assert variables["GATEWAY_TLS_KEY_FILE"] == f"{mount['mountPath']}/tls.key"
+    (volume,) = (volume for volume in one["volumes"] if volume["name"] == "tls")
+    assert volume["secret"]["secretName"] == "certificate"
+    assert "tls" not in {volume["name"] for volume in pod(rendered())["volumes"]}
 
 
 def test_the_ops_port_is_in_no_ingress_and_prometheus_finds_it(everything):
