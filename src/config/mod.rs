@@ -8,6 +8,7 @@ mod auth;
 mod channels;
 mod database;
 mod deployment;
+mod files;
 mod handover;
 mod limits;
 mod listen;
@@ -36,6 +37,7 @@ pub use auth::Auth;
 pub use channels::{Layer, LayerKind};
 pub use database::Database;
 pub use deployment::Deployment;
+pub use files::Files;
 pub use handover::Handover;
 pub use limits::Limits;
 pub use listen::Listen;
@@ -70,6 +72,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// This process's name on the bus and in logs.
     pub instance: InstanceName,
+    /// Time between two looks at the files of the configuration; zero never looks.
+    pub watch: Duration,
     /// Who may use the operations API; empty turns it off.
     pub admin: Vec<AdminToken>,
     /// Django's Postgres.
@@ -121,7 +125,7 @@ impl Config {
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         // Everything is read before the first `?`, so that all errors are found.
-        let file = source::read(reader);
+        let watch = source::read(reader);
         let (listen, instance) = (Listen::read(reader), listen::instance(reader));
         let tls = tls::read(reader);
         let admin = admin::read(reader);
@@ -135,10 +139,10 @@ impl Config {
         let moderation = Moderation::read(reader);
         let (heartbeat, presence, drain) = (Heartbeat::read(reader), Presence::read(reader), timing::drain(reader));
         let (log, trace) = (Log::read(reader), Trace::read(reader));
-        file?;
         Some(Self {
             listen: listen?,
             tls: tls?,
+            watch: watch?,
             instance: instance?,
             admin: admin?,
             database: database?,

@@ -50,7 +50,7 @@ const DMS: Variable = Variable::new(
     "full",
     "direct messages: `full`, `patterns` (they are not sent to the second layer) or `off`",
 );
-const LISTS: Variable = Variable::new(
+pub(super) const LISTS: Variable = Variable::new(
     "GATEWAY_MODERATION_LISTS",
     "",
     "folder with `words.txt`, `innocent.txt`, `links-allow.txt` and `links-deny.txt`; empty uses those that are built in",

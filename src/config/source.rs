@@ -1,24 +1,35 @@
 //! A file of variables beside the environment. The environment of a process cannot change while it runs; a file can.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::parse::seconds;
 use super::problem::{ConfigError, Invalid};
 use super::strings::environment;
 use super::variable::{Reader, Variable};
 
-const FILE: Variable = Variable::new(
+pub(super) const FILE: Variable = Variable::new(
     "GATEWAY_CONFIG_FILE",
     "",
-    "a file of `NAME=value` lines for everything else here; what the environment sets too goes before it. It is read again on \
-     `SIGHUP`",
+    "a file of `NAME=value` lines for everything else here; what the environment sets too goes before it. It is read again when it \
+     has changed",
 )
 .example("/etc/community-gateway/settings");
 
-pub(super) const VARIABLES: &[Variable] = &[FILE];
+const WATCH: Variable = Variable::new(
+    "GATEWAY_WATCH_SECONDS",
+    "3",
+    "time between two looks at the files of the configuration, which are read again when they have changed; 0 leaves that to \
+     `SIGHUP` and `/admin/reload`",
+);
 
-/// Notes which file there is; that it can be read was seen before.
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<()> {
-    reader.take(&FILE, |_| Ok(()))
+pub(super) const VARIABLES: &[Variable] = &[FILE, WATCH];
+
+/// Notes which file there is (that it can be read was seen before), and how often to look at it.
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Duration> {
+    let file = reader.take(&FILE, |_| Ok(()));
+    let watch = reader.take(&WATCH, seconds(0.0..=3_600.0));
+    file.and(watch)
 }
 
 /// All that is set: in the environment, and in the file that it names.

@@ -7,6 +7,7 @@
 mod moderation;
 mod parts;
 mod reload;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::admin::{self, Admin, Tokens};
 use crate::bus::{Bus, Control, Subscriber, Subscription};
 use crate::command::{BusOutlet, Mender};
-use crate::config::Config;
+use crate::config::{Config, Files};
 use crate::health;
 use crate::http::{AdminRequest, Ops, OpsThread, Public};
 use crate::hub::Hub;
@@ -93,6 +94,7 @@ pub struct Gateway {
     hangups: Signal,
     admin: Arc<Admin>,
     reloader: Arc<Reloader>,
+    files: Files,
     requests: mpsc::Receiver<AdminRequest>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -114,6 +116,8 @@ impl Gateway {
     }
 
     async fn assemble(config: Config, lifecycle: Lifecycle) -> Result<Self, BuildError> {
+        // Before anything else is done, so that what changes meanwhile is seen.
+        let files = tokio::task::spawn_blocking(Files::look).await.map_err(BuildError::internal("files"))?;
         let metrics = Arc::new(Metrics::new().map_err(BuildError::internal("metrics"))?);
         let health = Arc::new(Health::default());
         lifecycle.listen_for_signals().map_err(BuildError::internal("signals"))?;
@@ -189,6 +193,7 @@ impl Gateway {
             hangups,
             admin,
             reloader,
+            files,
             requests,
             health,
             metrics,
@@ -211,6 +216,11 @@ impl Gateway {
         let obeying = session::obey(Arc::clone(sessions), self.orders, sent, lifecycle.clone());
         lifecycle.spawn_service("control", obeying);
         lifecycle.spawn_service("admin", self.admin.run(self.requests, errands, lifecycle.clone()));
+        if !self.config.watch.is_zero() {
+            let reloader = Arc::clone(&self.reloader);
+            let watching = watch::on_change(reloader, self.config.watch, self.files, lifecycle.clone());
+            lifecycle.spawn_service("files", watching);
+        }
         lifecycle.spawn_service("reload", self.reloader.on_hangup(self.hangups, lifecycle.clone()));
         lifecycle.spawn_vital("warden", session::watch(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_vital("tickets", session::renew(Arc::clone(sessions), lifecycle.clone()));

@@ -77,6 +77,7 @@ mod protocol_table;
 mod quota_admission;
 mod quota_windows;
 mod reload;
+mod reload_files;
 mod resume_death;
 mod resume_gaps;
 mod resume_live;

@@ -40,6 +40,8 @@ impl GatewayBuilder {
             ("GATEWAY_OPS_LISTEN", "127.0.0.1:0".to_owned()),
             ("GATEWAY_INSTANCE", format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed))),
             ("GATEWAY_LOG_FORMAT", "json".to_owned()),
+            // Tests say when files are read again.
+            ("GATEWAY_WATCH_SECONDS", "0".to_owned()),
         ];
         Self { stack: stack.clone(), env: env.map(|(name, value)| (name.to_owned(), value)).into() }
     }
