@@ -106,7 +106,7 @@ impl Sessions {
             failed => {
                 let error = failed.ok().and_then(Result::err).unwrap_or(AppError::Late);
                 tracing::warn!(%topic, %error, "a presence socket could not be served");
-                outbox.close(Close::TRY_LATER);
+                outbox.close(self.tickets.put_off(&guest.identity, guest.generation, outbox));
                 return None;
             }
         };

@@ -40,31 +40,32 @@ impl Sessions {
             }
             Err(error) => {
                 tracing::warn!(%error, "an admission could not be counted");
-                return Err(Close::TRY_LATER);
+                return Err(self.tickets.put_off(&identity, returning, outbox));
             }
         };
-        let grant = match venue {
-            Venue::App => {
-                self.check_account(identity.user).await?;
-                None
-            }
-            _ if returning.is_some() => {
-                let grant = self.access.grants().of_returning(venue, identity.user).await;
-                Some(grant.map_err(|denied| closes(&denied))?)
-            }
-            _ => Some(self.access.grants().look_up(venue, identity.user).await.map_err(|denied| closes(&denied))?),
+        let rights = match venue {
+            Venue::App => self.check_account(identity.user).await.map(|()| None),
+            _ if returning.is_some() => self.access.grants().of_returning(venue, identity.user).await.map(Some),
+            _ => self.access.grants().look_up(venue, identity.user).await.map(Some),
         };
+        if let Err(denied @ (Denied::NotAuthenticated | Denied::NotFound | Denied::Forbidden)) = &rights {
+            return Err(closes(denied));
+        }
         let generation = match returning {
             Some(generation) => Some(generation),
             None => self.tickets.generation(&identity).await?,
         };
+        let grant = rights.map_err(|unavailable| {
+            closes(&unavailable);
+            self.tickets.put_off(&identity, generation, outbox)
+        })?;
         Ok(Guest { identity, grant, returned: returning.is_some(), generation, admitted })
     }
 
     /// No room, no rights: but an account in order.
-    async fn check_account(&self, user: UserId) -> Result<(), Close> {
-        let account = self.commands.store.account(user).await.map_err(|error| closes(&Denied::Unavailable(error)))?;
-        account.filter(|account| account.is_active).map(|_| ()).ok_or(Close::NOT_AUTHENTICATED)
+    async fn check_account(&self, user: UserId) -> Result<(), Denied> {
+        let account = self.commands.store.account(user).await?;
+        account.filter(|account| account.is_active).map(|_| ()).ok_or(Denied::NotAuthenticated)
     }
 
     async fn identify(&self, credentials: Credentials) -> Result<Identity, Close> {

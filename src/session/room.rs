@@ -73,14 +73,12 @@ impl Sessions {
         let entering = tokio::time::timeout(ENTER_DEADLINE, self.open(venue, &replay, since));
         let present = match socket.while_writing(entering).await {
             Ok(Ok(present)) => present,
-            Ok(Err(error)) => {
-                tracing::warn!(%topic, %error, "a room could not be entered");
-                outbox.close(Close::TRY_LATER);
-                return None;
-            }
-            Err(_) => {
-                tracing::warn!(%topic, "a room could not be entered in time");
-                outbox.close(Close::TRY_LATER);
+            failed => {
+                match failed {
+                    Ok(Err(error)) => tracing::warn!(%topic, %error, "a room could not be entered"),
+                    _ => tracing::warn!(%topic, "a room could not be entered in time"),
+                }
+                outbox.close(self.tickets.put_off(&guest.identity, guest.generation, &outbox));
                 return None;
             }
         };

@@ -18,6 +18,8 @@ use crate::wire::{Close, event};
 
 /// How often it is looked who returned, and whose ticket is to be renewed.
 const TICK: Duration = Duration::from_secs(1);
+/// When to come back after not being served, in milliseconds: spread, so that not all come at once.
+const PUT_OFF: std::ops::Range<u64> = 1_000..5_000;
 /// The key under which a newer ticket takes the place of one that still waits to be sent.
 const NEWEST: u64 = 0;
 
@@ -39,6 +41,16 @@ impl Tickets {
         let (user, session_version) = (identity.user, identity.session_version);
         let ticket = self.sealer.load().seal(&Ticket { id, user, session_version, generation, expires });
         let _ = outbox.push(&Frame::text(&event::session(&ticket, expires)), Class::Latest(NEWEST));
+    }
+
+    /// Tells somebody who cannot be served now when to come back, and gives a ticket for that: the login, or the ticket,
+    /// is used up, and a storm must not go on to Django.
+    pub(super) fn put_off(&self, identity: &Identity, generation: Option<u64>, outbox: &Outbox) -> Close {
+        let (close, wait) = (Close::TRY_LATER, Duration::from_millis(rand::random_range(PUT_OFF)));
+        let told = event::closing_error(close.reason, "unavailable", Some(wait));
+        let _ = outbox.push(&Frame::text(&told), Class::Message);
+        self.give(identity, generation, outbox);
+        close
     }
 
     /// The generation of the tickets of somebody who logs in; `None` when there are none to be had.

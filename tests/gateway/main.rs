@@ -84,6 +84,7 @@ mod resume_live;
 mod resume_past;
 mod resume_plain;
 mod resume_replay;
+mod resume_storm;
 mod resume_tickets;
 mod rights;
 mod rooms;
