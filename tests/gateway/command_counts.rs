@@ -171,6 +171,10 @@ fn is_by_the_clock(heard: &Heard) -> bool {
 
 /// What an instance asks by itself, however many people are in.
 const BY_THE_CLOCK: &[&str] = &[
+    // A connection that is being made.
+    "HELLO ",
+    "CLIENT SETINFO",
+    "SELECT ",
     "PING",
     "SCRIPT LOAD",
     "PUBLISH community:instance",
