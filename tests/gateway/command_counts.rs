@@ -165,16 +165,16 @@ fn rounded(count: usize) -> usize {
 }
 
 fn is_by_the_clock(heard: &Heard) -> bool {
+    // A connection to Redis that is being made.
+    if matches!(heard.words[0].as_str(), "AUTH" | "CLIENT" | "HELLO" | "INFO" | "SELECT") {
+        return true;
+    }
     let kind = kind(&heard.words);
     BY_THE_CLOCK.contains(&kind.as_str()) || kind == "community:tasks" && heard.words[4..] == ["64", "30"]
 }
 
 /// What an instance asks by itself, however many people are in.
 const BY_THE_CLOCK: &[&str] = &[
-    // A connection that is being made.
-    "HELLO ",
-    "CLIENT SETINFO",
-    "SELECT ",
     "PING",
     "SCRIPT LOAD",
     "PUBLISH community:instance",
