@@ -3,11 +3,13 @@
 //!
 //! `cargo bench --bench compression`. zlib-rs, the fastest there is for Rust; browsers inflate about as fast.
 
+mod samples;
+
 use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use community_gateway::domain::{Author, Message, MessageId, Micros, Person, Room, RoomId, UserId, Visibility};
+use community_gateway::domain::{Author, Message, MessageId, Micros, Room, RoomId, UserId};
 use community_gateway::wire::event::{self, Place, State};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use uuid::Uuid;
@@ -19,6 +21,7 @@ const ENOUGH: Duration = Duration::from_millis(200);
 /// How a flushed block ends; left out on the wire and put back by the receiver (RFC 7692, 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 const PLACE: Place = Place { epoch: 5_013_922_130_307_049, offset: 1_234 };
+const ROOM: RoomId = RoomId(Uuid::from_u128(0x6378_0249_1929_4fb0_97a1_ed3a_aacf_8ade));
 const WORDS: &str = "has anybody tried the new release yet it worked for me last week but now I get an error when a second tab \
                      is open maybe we should ask in the other room thanks that was quick see you tomorrow at eight";
 
@@ -117,51 +120,24 @@ impl Chance {
 fn message(chance: &mut Chance, size: usize) -> Message {
     let id = (u128::from(chance.next()) << 64) | u128::from(chance.next());
     let user = chance.next() % 50;
+    let content = chance.text(size);
     Message {
         id: MessageId(Uuid::from_u128(id)),
-        room_id: RoomId(Uuid::from_u128(0x6378_0249_1929_4fb0_97a1_ed3a_aacf_8ade)),
-        thread_id: None,
+        room_id: ROOM,
         author: Author {
             id: Some(UserId(i64::try_from(user).unwrap_or_default() + 1_000)),
             username: format!("person{user}"),
             avatar_url: None,
         },
-        content: chance.text(size),
-        message_type: "text".to_owned(),
-        attachments: "[]".to_owned(),
-        embeds: "[]".to_owned(),
-        mentions: "[]".to_owned(),
-        reaction_counts: "{}".to_owned(),
-        reply_to: None,
-        reply_to_id: None,
-        is_edited: false,
-        edited_at: None,
-        is_pinned: false,
         created_at: Micros(1_700_000_000_000_000 + i64::try_from(chance.next() % 1_000_000_000).unwrap_or_default()),
+        ..samples::message(content)
     }
 }
 
 fn state(chance: &mut Chance, count: usize) -> Vec<u8> {
     let messages: Vec<_> = (0..count).map(|_| message(chance, 80)).collect();
-    let person =
-        |user| Person { id: UserId(user), username: format!("person{user}"), avatar_url: None, is_staff: false };
-    let online: Vec<_> = (1_000..1_050).map(person).collect();
-    let room = Room {
-        id: RoomId(Uuid::from_u128(0x6378_0249_1929_4fb0_97a1_ed3a_aacf_8ade)),
-        name: "The Lounge".to_owned(),
-        description: "Say hello.".to_owned(),
-        icon: "coffee".to_owned(),
-        room_type: "forum".to_owned(),
-        visibility: Visibility::Public,
-        member_count: 50,
-        is_archived: false,
-        is_active: true,
-        circle_id: None,
-        slow_mode_seconds: 0,
-        min_trust_to_join: 0,
-        min_trust_to_post: 0,
-        auto_thread: false,
-    };
+    let online = samples::people(1_000..1_050);
+    let room = Room { id: ROOM, ..samples::room() };
     let state = State { messages: messages.iter().collect(), has_more: true, cursor: None, place: PLACE };
     event::room_state(&room, &state, &online, 50)
 }

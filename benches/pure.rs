@@ -3,6 +3,8 @@
 //! `cargo bench --bench pure` times all of it. `pure --rounds N NAME SIZE` does one thing N times and says nothing:
 //! `benches/instructions` counts what that costs and holds it to `benches/budgets`, without a clock.
 
+mod samples;
+
 use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -10,13 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use community_gateway::access::bucket::{Bucket, Rate};
 use community_gateway::bus::{Envelope, Kind, Payload};
-use community_gateway::domain::{Author, Message, MessageId, Micros, Person, Room, RoomId, UserId, Visibility};
+use community_gateway::domain::UserId;
 use community_gateway::identity::pickle::{self, Field};
 use community_gateway::moderation::{Lists, Patterns, Rules, Text};
 use community_gateway::socket::Frame;
 use community_gateway::wire::ClientCommand;
 use community_gateway::wire::event::{self, Place, State};
-use uuid::Uuid;
 
 type Error = Box<dyn std::error::Error>;
 /// Does the thing once.
@@ -81,27 +82,6 @@ fn text(size: usize) -> String {
     "Has anybody tried the new release? It worked last week. ".chars().cycle().take(size).collect()
 }
 
-fn message(size: usize) -> Message {
-    Message {
-        id: MessageId(Uuid::from_u128(7)),
-        room_id: RoomId(Uuid::from_u128(1)),
-        thread_id: None,
-        author: Author { id: Some(UserId(1)), username: "ada".to_owned(), avatar_url: None },
-        content: text(size),
-        message_type: "text".to_owned(),
-        attachments: "[]".to_owned(),
-        embeds: "[]".to_owned(),
-        mentions: "[]".to_owned(),
-        reaction_counts: "{}".to_owned(),
-        reply_to: None,
-        reply_to_id: None,
-        is_edited: false,
-        edited_at: None,
-        is_pinned: false,
-        created_at: Micros(1_700_000_000_000_000),
-    }
-}
-
 const PLACE: Place = Place { epoch: 1, offset: 1 };
 
 fn decode(size: usize) -> Once {
@@ -119,33 +99,16 @@ fn decode_typing(_: usize) -> Once {
 }
 
 fn encode(size: usize) -> Once {
-    let message = message(size);
+    let message = samples::message(text(size));
     Box::new(move || {
         black_box(event::new_message(black_box(&message), PLACE, Some("c1")));
     })
 }
 
 fn state(messages: usize) -> Once {
-    let message = message(100);
-    let online: Vec<_> = (0..50)
-        .map(|user| Person { id: UserId(user), username: format!("person{user}"), avatar_url: None, is_staff: false })
-        .collect();
-    let room = Room {
-        id: message.room_id,
-        name: "The Lounge".to_owned(),
-        description: "Say hello.".to_owned(),
-        icon: "coffee".to_owned(),
-        room_type: "forum".to_owned(),
-        visibility: Visibility::Public,
-        member_count: 50,
-        is_archived: false,
-        is_active: true,
-        circle_id: None,
-        slow_mode_seconds: 0,
-        min_trust_to_join: 0,
-        min_trust_to_post: 0,
-        auto_thread: false,
-    };
+    let message = samples::message(text(100));
+    let online = samples::people(0..50);
+    let room = samples::room();
     Box::new(move || {
         let messages = vec![black_box(&message); messages];
         let state = State { messages, has_more: true, cursor: None, place: PLACE };
@@ -154,14 +117,14 @@ fn state(messages: usize) -> Once {
 }
 
 fn frame(size: usize) -> Once {
-    let body = event::new_message(&message(size), PLACE, None);
+    let body = event::new_message(&samples::message(text(size)), PLACE, None);
     Box::new(move || {
         black_box(Frame::text(black_box(&body)));
     })
 }
 
 fn envelope(size: usize) -> Envelope {
-    let body = event::new_message(&message(size), PLACE, None);
+    let body = event::new_message(&samples::message(text(size)), PLACE, None);
     Envelope { place: Some(PLACE), ..Envelope::passing(Kind::Message, UserId(1), body) }
 }
 
