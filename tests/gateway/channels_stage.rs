@@ -19,12 +19,15 @@ pub fn topic(room: &TestRoom) -> Topic {
 /// A Django process, as far as the layer can tell.
 pub struct Django {
     pub redis: MultiplexedConnection,
+    /// When the newest message expires, seconds. An inbox is sorted by it, and two of one time by their random prefix,
+    /// so every message gets a later one, as the clock gives it to a real process.
+    expires: f64,
 }
 
 impl Django {
     pub async fn at(url: &str) -> Self {
         let client = redis::Client::open(url).unwrap();
-        Self { redis: client.get_multiplexed_async_connection().await.unwrap() }
+        Self { redis: client.get_multiplexed_async_connection().await.unwrap(), expires: 2e9 }
     }
 
     fn group(topic: Topic) -> String {
@@ -64,8 +67,9 @@ impl Django {
     pub async fn put(&mut self, channel: &str, message: &[u8]) {
         let inbox = format!("asgi{}!", channel.split('!').next().unwrap());
         let member = [rand::random::<[u8; PREFIX]>().as_slice(), message].concat();
+        self.expires += 0.001;
         let mut add = redis::cmd("ZADD");
-        add.arg(inbox).arg("2000000000").arg(member).exec_async(&mut self.redis).await.unwrap();
+        add.arg(inbox).arg(self.expires).arg(member).exec_async(&mut self.redis).await.unwrap();
     }
 
     /// What waits in the consumer's inbox, taken out: the topics and the event of each, in order.
