@@ -130,7 +130,7 @@ const MESSAGE: &str = "m.id, m.room_id, m.thread_id, a.id, a.username, NULLIF(a.
 impl Sql {
     /// `dm_permission`: the user table has that column.
     pub(super) fn new(user_table: &str, dm_permission: bool) -> Self {
-        // OFFSET 0 keeps these a look-up by key for each message of the page, whatever the planner thinks of the tables.
+        // Here and below, OFFSET 0 keeps a join a look-up by key for each row, whatever the planner thinks of the tables.
         let neighbours = format!(
             "LEFT JOIN LATERAL (SELECT id, username, avatar_url FROM \"{user_table}\"
                                  WHERE id = m.author_id OFFSET 0) a ON true
@@ -144,7 +144,12 @@ impl Sql {
             user_table: user_table.into(),
             dm_permission,
             account: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = $1").into(),
-            people: format!("SELECT {USER} FROM \"{user_table}\" u WHERE u.id = ANY($1)").into(),
+            people: format!(
+                "SELECT {USER} FROM (SELECT DISTINCT unnest($1::bigint[])) k(id)
+                   JOIN LATERAL (SELECT id, username, avatar_url, is_staff, is_active, tier, date_joined
+                                   FROM \"{user_table}\" WHERE id = k.id OFFSET 0) u ON true"
+            )
+            .into(),
             admission: admission(user_table, dm_permission).into(),
             latest: format!(
                 "WITH m AS (SELECT {PAGE} FROM community_message m
@@ -175,7 +180,9 @@ impl Sql {
             write: write::write(user_table).into(),
             outcome: "SELECT pg_xact_status($1::text::xid8)".into(),
             messages: format!(
-                "WITH m AS (SELECT {PAGE} FROM community_message m WHERE m.id = ANY($1) AND NOT m.is_hidden)
+                "WITH m AS (SELECT {PAGE} FROM (SELECT DISTINCT unnest($1::uuid[])) k(id)
+                              JOIN LATERAL (SELECT {PAGE} FROM community_message m
+                                             WHERE m.id = k.id AND NOT m.is_hidden OFFSET 0) m ON true)
                  SELECT {MESSAGE} FROM m {neighbours}"
             )
             .into(),
@@ -188,7 +195,9 @@ impl Sql {
             sent_at: write::SENT_AT.into(),
             author_of: "SELECT author_id FROM community_message WHERE id = $2 AND room_id = $1".into(),
             named: format!(
-                "SELECT u.id, u.username FROM \"{user_table}\" u WHERE u.username = ANY($1) AND u.is_active"
+                "SELECT u.id, u.username FROM (SELECT DISTINCT unnest($1::text[])) k(name)
+                   JOIN LATERAL (SELECT id, username FROM \"{user_table}\"
+                                  WHERE username = k.name AND is_active OFFSET 0) u ON true"
             )
             .into(),
             edit: change::edit(&neighbours).into(),

@@ -44,7 +44,6 @@ async fn fill(stack: &Stack) -> (Uuid, Uuid) {
     .execute(stack.db())
     .await
     .unwrap();
-    sqlx::query("VACUUM ANALYZE").execute(stack.db()).await.unwrap();
     let middle = "SELECT room_id, id FROM community_message WHERE room_id = \
                   (SELECT room_id FROM community_message GROUP BY room_id ORDER BY count(*) DESC LIMIT 1) \
                   ORDER BY created_at OFFSET 5000 LIMIT 1";
@@ -95,6 +94,7 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
 async fn no_statement_reads_a_whole_table_and_pages_come_from_djangos_index() {
     let stack = Stack::start().await;
     let (room, message) = fill(&stack).await;
+    sqlx::query("VACUUM ANALYZE").execute(stack.db()).await.unwrap();
     let pages: String = sqlx::query_scalar(
         "SELECT indexname::text FROM pg_indexes WHERE tablename = 'community_message' \
             AND indexdef LIKE '%(room_id, created_at DESC, id)'",
@@ -131,6 +131,46 @@ async fn no_statement_reads_a_whole_table_and_pages_come_from_djangos_index() {
             }
         }
         sqlx::raw_sql("DEALLOCATE ALL; RESET plan_cache_mode").execute(&mut *link).await.unwrap();
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// A connection that lives since the tables were small keeps its plans until they are analysed, and a busy room grows by
+/// thousands of messages until then.
+#[tokio::test]
+async fn a_plan_made_when_the_tables_were_empty_reads_no_whole_table_when_they_have_grown() {
+    let stack = Stack::start().await;
+    sqlx::raw_sql(
+        "ALTER TABLE users_user ADD COLUMN dm_permission varchar(20) NOT NULL DEFAULT 'everyone';
+         ALTER TABLE community_message SET (autovacuum_enabled = false);
+         ALTER TABLE users_user SET (autovacuum_enabled = false)",
+    )
+    .execute(stack.db())
+    .await
+    .unwrap();
+    let mut old = stack.db().acquire().await.unwrap();
+    sqlx::raw_sql("SET plan_cache_mode = force_generic_plan").execute(&mut *old).await.unwrap();
+    for query in queries("users_user", true) {
+        let name = query.name;
+        let prepare = format!("PREPARE plan_of_{name} AS {}", query.sql);
+        sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *old).await.unwrap();
+        let explain = format!("EXPLAIN EXECUTE plan_of_{name}({})", values(name, Uuid::new_v4(), Uuid::new_v4()));
+        sqlx::raw_sql(AssertSqlSafe(explain)).execute(&mut *old).await.unwrap();
+    }
+
+    let (room, message) = fill(&stack).await;
+    let mut faults = Vec::new();
+    for query in queries("users_user", true) {
+        let name = query.name;
+        let explain = format!("EXPLAIN (COSTS OFF) EXECUTE plan_of_{name}({})", values(name, room, message));
+        let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_all(&mut *old).await.unwrap();
+        let plan = plan.join("\n");
+        eprintln!("-- {name}\n{plan}\n");
+        for table in ["community_message", "users_user"] {
+            if plan.contains(&format!("Seq Scan on {table} ")) {
+                faults.push(format!("{name} reads all of {table}"));
+            }
+        }
     }
     assert!(faults.is_empty(), "{faults:#?}");
 }

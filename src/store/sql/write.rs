@@ -9,6 +9,9 @@
 /// A message with a `queue_id` is flagged and waits for a human; one with an `action_id` besides is hidden. What is
 /// hidden counts nowhere, so that no number tells of a message that nobody can find, and no spam earns its author trust:
 /// the decision that shows it counts it ([`super::decide`]).
+///
+/// OFFSET 0 keeps what is looked up a look-up by key. A plan that was made when the tables were small is kept until they
+/// are next analysed: joined, every batch would read all of the messages until then.
 pub(super) fn write(user_table: &str) -> String {
     let archived = super::thread::ARCHIVED;
     format!(
@@ -24,7 +27,7 @@ pub(super) fn write(user_table: &str) -> String {
                     greatest(clock_timestamp(), r.last_message_at + interval '1 microsecond',
                              (SELECT max(m.created_at) FROM community_message m WHERE m.room_id = r.id)
                              + interval '1 microsecond') AS base
-               FROM community_room r WHERE r.id IN (SELECT room_id FROM draft)),
+               FROM community_room r WHERE r.id = ANY(ARRAY(SELECT room_id FROM draft))),
          placed AS MATERIALIZED (
              SELECT d.*, p.id AS answered_id, NOT p.is_hidden AS is_shown, left(p.content, 200) AS answered_content,
                     b.id AS answered_author_id, b.username AS answered_username,
@@ -38,9 +41,12 @@ pub(super) fn write(user_table: &str) -> String {
                              * interval '1 microsecond' AS at
                FROM draft d
                LEFT JOIN room r ON r.id = d.room_id
-               LEFT JOIN community_thread t ON t.id = d.thread_id AND t.room_id = d.room_id
-               LEFT JOIN community_message p ON p.id = d.reply_to_id AND p.room_id = d.room_id
-               LEFT JOIN \"{user_table}\" b ON b.id = p.author_id),
+               LEFT JOIN LATERAL (SELECT id, is_locked, is_archived, last_message_at, created_at, auto_archive_after_hours
+                                    FROM community_thread
+                                   WHERE id = d.thread_id AND room_id = d.room_id OFFSET 0) t ON true
+               LEFT JOIN LATERAL (SELECT id, author_id, content, is_hidden FROM community_message
+                                   WHERE id = d.reply_to_id AND room_id = d.room_id OFFSET 0) p ON true
+               LEFT JOIN LATERAL (SELECT id, username FROM \"{user_table}\" WHERE id = p.author_id OFFSET 0) b ON true),
          message AS (
              INSERT INTO community_message (id, room_id, thread_id, author_id, reply_to_id, content, message_type,
                     attachments, embeds, mentions, reaction_counts, is_edited, edited_at, is_flagged, is_hidden,
