@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::parse::seconds;
 use super::variable::{Reader, Variable};
 
-const PING: Variable = Variable::new("GATEWAY_PING_SECONDS", "25", "time between the server's pings");
+const PING: Variable = Variable::new("GATEWAY_PING_SECONDS", "40", "silence after which the server pings a client");
 const IDLE: Variable =
     Variable::new("GATEWAY_IDLE_SECONDS", "60", "silence that ends a connection; longer than the ping");
 const LEASE: Variable = Variable::new(
@@ -25,7 +25,7 @@ pub(super) const VARIABLES: &[Variable] = &[PING, IDLE, LEASE, GRACE, DRAIN];
 /// When a silent peer is asked, and when it is given up.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
-    /// Time between the server's pings.
+    /// Silence after which the server pings.
     pub ping: Duration,
     /// Silence that ends a connection; longer than `ping`.
     pub idle: Duration,

@@ -147,7 +147,7 @@ pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Met
         SocketLimits {
             max_message: limits.max_message_bytes,
             outbox_bytes: limits.outbox_bytes,
-            ping_every: config.heartbeat.ping,
+            ping_after: config.heartbeat.ping,
             idle_after: config.heartbeat.idle,
             ..SocketLimits::default()
         },

@@ -29,7 +29,9 @@ const BATCH: usize = 256;
 /// The timer of all connections that share one [`Shared`].
 ///
 /// Each is looked at every half of [`Limits::write_deadline`](super::Limits::write_deadline) (so that deadline is kept
-/// to within half of itself), and pinged every [`Limits::ping_every`](super::Limits::ping_every), give or take a fifth.
+/// to within half of itself), and pinged when nothing was heard from it for [`Limits::ping_after`](super::Limits::ping_after),
+/// give or take a fifth. Who talks anyway, as browsers' hooks do every 30 seconds, costs no ping and no pong, and its radio
+/// may sleep.
 pub struct Heartbeat {
     shared: Arc<Shared>,
     wheel: Mutex<Wheel>,
@@ -46,8 +48,10 @@ struct Wheel {
 
 struct Entry {
     outbox: Weak<Outbox>,
-    /// The tick at which the next ping is due.
+    /// The tick at which the next ping is due, if nothing is heard until then.
     ping_at: u32,
+    /// Seconds of silence before that ping.
+    wait: u32,
 }
 
 impl Heartbeat {
@@ -61,7 +65,8 @@ impl Heartbeat {
     /// Looks after this connection from now on, until it is dropped or closing.
     pub fn register(&self, outbox: &Arc<Outbox>) {
         let mut wheel = self.wheel.lock();
-        let entry = Entry { outbox: Arc::downgrade(outbox), ping_at: wheel.tick + self.ping_wait() };
+        let wait = self.ping_wait();
+        let entry = Entry { outbox: Arc::downgrade(outbox), ping_at: wheel.tick + wait, wait };
         let spread = wheel.tick + rand::rng().random_range(1..=self.look_every()); // of a burst of arrivals
         let first = spread.min(entry.ping_at);
         wheel.put(first, entry);
@@ -124,7 +129,11 @@ impl Heartbeat {
             return;
         }
         if tick >= entry.ping_at {
-            entry.ping_at = tick + self.ping_wait();
+            entry.ping_at = outbox.heard() + entry.wait;
+        }
+        if tick >= entry.ping_at {
+            entry.wait = self.ping_wait();
+            entry.ping_at = tick + entry.wait;
             let _ = outbox.push(&self.ping, Class::Control); // a connection that ends now needs no ping
         }
         let at = entry.ping_at.min(tick + self.look_every());
@@ -137,11 +146,11 @@ impl Heartbeat {
         u32::try_from(half.clamp(1, SLOTS as u64 - 1)).unwrap_or(1)
     }
 
-    /// Seconds until the next ping: the configured ones, up to a fifth more or less, so that connections which came
+    /// Seconds of silence before the next ping: the configured ones, up to a fifth more or less, so that connections which came
     /// together do not stay together.
     fn ping_wait(&self) -> u32 {
         let every =
-            u32::try_from(self.shared.limits.ping_every.as_secs()).unwrap_or(u32::MAX / 4).clamp(1, u32::MAX / 4);
+            u32::try_from(self.shared.limits.ping_after.as_secs()).unwrap_or(u32::MAX / 4).clamp(1, u32::MAX / 4);
         let spread = every / 5;
         rand::rng().random_range(every - spread..=every + spread)
     }

@@ -15,8 +15,8 @@ pub struct Limits {
     /// Bytes that may wait for the client behind the frame being written; a push that finds as many there closes with
     /// 4008.
     pub outbox_bytes: usize,
-    /// Between two pings of ours, on average: each wait is up to a fifth shorter or longer.
-    pub ping_every: Duration,
+    /// Silence after which we ping, on average: each wait is up to a fifth shorter or longer.
+    pub ping_after: Duration,
     /// Silence that closes with 4008.
     pub idle_after: Duration,
     /// How long the client may take nothing while something waits for it, before that closes with 4008.
@@ -32,7 +32,7 @@ impl Default for Limits {
         Self {
             max_message: 32 * 1024,
             outbox_bytes: 256 * 1024,
-            ping_every: Duration::from_secs(25),
+            ping_after: Duration::from_secs(40),
             idle_after: Duration::from_secs(60),
             write_deadline: Duration::from_secs(10),
             close_deadline: Duration::from_secs(2),

@@ -199,6 +199,11 @@ impl Outbox {
         self.heard.store(self.shared.tick(), Ordering::Relaxed);
     }
 
+    /// The tick at which something came from the peer last.
+    pub(super) fn heard(&self) -> u32 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
     /// Writes what is due as far as the socket takes it, and has `cx` woken when there is more to do. Says how the
     /// connection ends once that is decided.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Option<Ending> {
@@ -254,7 +259,7 @@ impl Outbox {
     /// Closes the connection if it has missed a deadline by `tick`. Returns whether it is open.
     pub(super) fn check_deadlines(&self, tick: u32) -> bool {
         let limits = &self.shared.limits;
-        let heard = self.heard.load(Ordering::Relaxed);
+        let heard = self.heard();
         let stuck = self.with(|state| {
             self.write_on(state); // the peer is not to blame when our own task is too busy to write
             !state.queue.is_empty() && has_passed(state.progress, tick, limits.write_deadline)
