@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::parse::seconds;
 use super::variable::{Reader, Variable};
 
-const PING: Variable = Variable::new("GATEWAY_PING_SECONDS", "40", "silence after which the server pings a client");
+const PING: Variable = Variable::new("GATEWAY_PING_SECONDS", "25", "silence after which the server pings a client");
 const IDLE: Variable =
     Variable::new("GATEWAY_IDLE_SECONDS", "60", "silence that ends a connection; longer than the ping");
 const LEASE: Variable = Variable::new(

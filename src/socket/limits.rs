@@ -32,7 +32,7 @@ impl Default for Limits {
         Self {
             max_message: 32 * 1024,
             outbox_bytes: 256 * 1024,
-            ping_after: Duration::from_secs(40),
+            ping_after: Duration::from_secs(25),
             idle_after: Duration::from_secs(60),
             write_deadline: Duration::from_secs(10),
             close_deadline: Duration::from_secs(2),

@@ -21,7 +21,7 @@ async fn in_a_cluster_rooms_presence_and_djangos_words_travel_between_instances(
         let mut two = pair.gateways[1].enter(&room, &users[1]).await;
         one.expect_event("user_joined").await;
         let state: Value = serde_json::from_str(&two.seen()[0]).unwrap();
-        assert_eq!(state["onlineCount"], 2);
+        assert_eq!(state["onlineCount"], 2, "{:?}", two.seen());
         send_until_stored(&mut two, "hello").await;
         one.wait_until("hello", |event| event["message"]["content"] == "hello").await;
 
