@@ -40,6 +40,11 @@ class Run:
         used = sum(end["cpu_s"].values()) - sum(begin["cpu_s"].values())
         return used / count * 1e6 if count else None
 
+    def beside(self, field: str, begin: float, end: float) -> float:
+        """How much of something was used or done a second, of what is looked at every few seconds: of Postgres's CPU, say."""
+        there = [sample for sample in self.samples if field in sample and begin <= sample["at"] - self.began <= end]
+        return (there[-1][field] - there[0][field]) / (there[-1]["at"] - there[0]["at"]) if len(there) > 1 else 0.0
+
     def rss(self, moment: float) -> int:
         """Resident KiB of all gateways."""
         return sum(self.at(moment)["rss_kib"].values())

@@ -3,7 +3,8 @@
     watch.py WORK OUT
 
 WORK is the folder of `run`: it holds a pid file for each gateway, and `over` when the run is. OUT becomes JSON. A process that
-was replaced goes on counting where the one before it ended, so that CPU time only grows.
+was replaced goes on counting where the one before it ended, so that CPU time only grows. Every few seconds also what Postgres
+and Redis used, and how many messages the gateways have written in how many transactions (their metrics, at port OPS_BASE + NUMBER).
 """
 
 import glob
@@ -12,6 +13,7 @@ import os
 import re
 import sys
 import time
+import urllib.request
 
 work, out = sys.argv[1:]
 tick = os.sysconf("SC_CLK_TCK")
@@ -79,6 +81,21 @@ def family(roots: list[int]) -> tuple[float, int]:
     return round(cpu, 3), rss
 
 
+def written(numbers: list[str]) -> dict[str, float]:
+    """Messages and transactions of the gateways, since each began; nothing from who does not answer."""
+    sums = {"messages_stored": 0.0, "write_batches": 0.0}
+    for number in numbers:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{int(os.environ['OPS_BASE']) + int(number)}/metrics", timeout=1) as answer:
+                text = answer.read().decode()
+        except OSError:
+            continue
+        for name in sums:
+            value = re.search(rf"^community_gateway_{name}_total (\S+)$", text, re.M)
+            sums[name] += float(value[1]) if value else 0.0
+    return sums
+
+
 stack = json.loads(read(os.path.join(work, "stack")))
 postgres = int(read(os.path.join(stack["dir"], "postgres", "postmaster.pid")).split("\n")[0])
 port = re.search(r":(\d+)/", os.environ["GATEWAY_REDIS_URL"])[1]
@@ -103,6 +120,7 @@ while not os.path.exists(os.path.join(work, "over")):
     if len(samples) % 5 == 0:
         sample["postgres_cpu_s"], _ = family([postgres])
         sample["redis_cpu_s"], sample["redis_rss_kib"] = family(redis)
+        sample |= written(list(gateways))
         memory = dict(line.split(":", 1) for line in read("/proc/meminfo").splitlines())
         sample["available_kib"] = int(memory["MemAvailable"].split()[0])
     samples.append(sample)

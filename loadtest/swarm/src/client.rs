@@ -235,7 +235,11 @@ fn take(
         match kind {
             Kind::Text => {
                 tally.add(&tally.counters.events, 1);
-                if let Meaning::Entered { resumed } = view.take(payload, now, tally)
+                let meaning = view.take(payload, now, tally);
+                if let Meaning::Message { id, micros } = meaning {
+                    world.arrived(index, id, micros);
+                }
+                if let Meaning::Entered { resumed } = meaning
                     && !*entered
                 {
                     *entered = true;

@@ -18,6 +18,7 @@ pub struct Second {
     /// In this second.
     pub deliveries: u64,
     pub sent: u64,
+    pub acked: u64,
     pub events: u64,
     pub cuts: u64,
     /// Milliseconds from send to arrival, of what arrived in this second.
@@ -41,6 +42,7 @@ impl Second {
             open: total.open,
             deliveries: total.deliveries.saturating_sub(old.deliveries),
             sent: total.sent.saturating_sub(old.sent),
+            acked: total.acked.saturating_sub(old.acked),
             events: total.events.saturating_sub(old.events),
             cuts: total.cuts.saturating_sub(old.cuts),
             p50_ms: milliseconds(&recent, 0.5),
@@ -116,6 +118,8 @@ pub struct Report {
     /// Of what should have been seen, in percent.
     pub delivered_percent: f64,
     pub latency_ms: Quantiles,
+    /// From a message's send to its arrival at the last of its room: of messages that all of them got live.
+    pub last_receiver_ms: Quantiles,
     pub entering_ms: Quantiles,
     pub replay_ms: Quantiles,
     pub most_open: u64,
@@ -156,6 +160,7 @@ impl Report {
             repeated: counts.repeated,
             away_at_end: sum(|done| done.away_at_end),
             latency_ms: Quantiles::of(done.iter().map(|done| &done.latency)),
+            last_receiver_ms: Quantiles::of(done.iter().map(|done| &done.last)),
             entering_ms: Quantiles::of(done.iter().map(|done| &done.entering)),
             replay_ms: Quantiles::of(done.iter().map(|done| &done.replay)),
             most_open: seconds.iter().map(|second| second.open).max().unwrap_or(0),
@@ -237,6 +242,7 @@ impl Display for Report {
         writeln!(out, "history           {holes} holes behind a state, {filled} filled with {paged} messages")?;
         writeln!(out, "away at the end   {}   failed attempts {failed}", self.away_at_end)?;
         writeln!(out, "send to arrival   {}", self.latency_ms)?;
+        writeln!(out, "… at the last     {}", self.last_receiver_ms)?;
         writeln!(out, "to be let in      {}", self.entering_ms)?;
         writeln!(out, "to be replayed    {}", self.replay_ms)?;
         for (how, count) in &self.endings {

@@ -81,6 +81,8 @@ pub struct Tally {
     pub latency: Mutex<Histogram<u64>>,
     /// The same since the last tick.
     pub recent: Mutex<Histogram<u64>>,
+    /// Microseconds from a message's send to its arrival at the last of its room.
+    pub last: Mutex<Histogram<u64>>,
     /// Microseconds from the first byte of a connection to its state.
     pub entering: Mutex<Histogram<u64>>,
     /// Microseconds from the first byte of a return to the end of its replay.
@@ -103,6 +105,7 @@ impl Default for Tally {
             counters: Counters::default(),
             latency: Mutex::new(histogram()),
             recent: Mutex::new(histogram()),
+            last: Mutex::new(histogram()),
             entering: Mutex::new(histogram()),
             replay: Mutex::new(histogram()),
             endings: Mutex::default(),
@@ -174,6 +177,7 @@ pub struct Tick {
 pub struct Done {
     pub counts: Counts,
     pub latency: Spread,
+    pub last: Spread,
     pub entering: Spread,
     pub replay: Spread,
     pub endings: BTreeMap<String, u64>,

@@ -36,6 +36,11 @@ pub enum Meaning {
     Entered {
         resumed: bool,
     },
+    /// A message of this id, live, so many microseconds after it was sent.
+    Message {
+        id: u64,
+        micros: u64,
+    },
     Other,
 }
 
@@ -78,19 +83,22 @@ impl View {
                 return Meaning::Other;
             }
             b"new_message" => {
-                if let Some(sent) = either(event, [b"\"content\":\"t=", b"\"content\": \"t="], number_after) {
-                    let micros = now.saturating_sub(sent);
+                let sent = either(event, [b"\"content\":\"t=", b"\"content\": \"t="], number_after);
+                let micros = sent.map(|sent| now.saturating_sub(sent));
+                if let Some(micros) = micros {
                     Tally::note(&tally.latency, micros);
                     Tally::note(&tally.recent, micros);
                 }
-                if let Some(id) = either(event, [MESSAGE, MESSAGE_SPACED], text_after).and_then(id_of) {
+                let id = either(event, [MESSAGE, MESSAGE_SPACED], text_after).and_then(id_of);
+                if let Some(id) = id {
                     self.messages.add(id);
                 }
                 if memmem::rfind(event, b"\"offset\":").is_none() {
                     // A server without offsets: what was missed or came twice is found by comparing with Postgres.
                     tally.add(&counters.deliveries, 1);
                 }
-                return self.live(event, tally);
+                self.live(event, tally);
+                return id.zip(micros).map_or(Meaning::Other, |(id, micros)| Meaning::Message { id, micros });
             }
             _ => return self.live(event, tally),
         }

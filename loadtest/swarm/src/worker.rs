@@ -1,6 +1,6 @@
 //! One process of the swarm: some whole rooms, all their clients, and those who talk in them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,6 +35,8 @@ pub struct World {
     pub streams: Vec<Mutex<Option<Arc<TcpStream>>>>,
     /// What each client saw, once it has stopped.
     pub views: Mutex<Vec<Option<View>>>,
+    /// Of each room, where its newest messages have not been yet.
+    under_way: Vec<Mutex<UnderWay>>,
     /// Everybody is in, on all workers: talking and blinking begin.
     pub started: CancellationToken,
     /// Nobody is cut any more: the talking is over, and everybody shall be there at the end.
@@ -46,6 +48,12 @@ pub struct World {
     entered: Vec<AtomicBool>,
     entered_count: AtomicUsize,
 }
+
+/// Messages that some of a room have and others do not have yet: id, how many have it, the longest that it took.
+type UnderWay = VecDeque<(u64, usize, u64)>;
+
+/// Of how many messages of a room it is noted who has them: what somebody missed live never reaches all.
+const UNDER_WAY: usize = 256;
 
 /// Microseconds since 1970: senders and receivers may be in two processes, on one machine.
 pub fn micros() -> u64 {
@@ -75,6 +83,27 @@ impl World {
     pub fn note_entered(&self, index: usize) {
         if !self.entered[index].swap(true, Ordering::AcqRel) {
             self.entered_count.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Notes that a message has come to one of the clients; who is the last of its room to get it says how long it took.
+    pub fn arrived(&self, index: usize, id: u64, micros: u64) {
+        let room = index / self.scenario.room_size;
+        let first = room * self.scenario.room_size;
+        let people = self.scenario.room_size.min(self.streams.len() - first);
+        let mut under_way = self.under_way[room].lock().expect("no holder panics");
+        let at = under_way.iter().rposition(|(known, ..)| *known == id).unwrap_or_else(|| {
+            if under_way.len() == UNDER_WAY {
+                under_way.pop_front();
+            }
+            under_way.push_back((id, 0, 0));
+            under_way.len() - 1
+        });
+        let (_, count, longest) = &mut under_way[at];
+        (*count, *longest) = (*count + 1, micros.max(*longest));
+        if *count == people {
+            Tally::note(&self.tally.last, *longest);
+            under_way.remove(at);
         }
     }
 
@@ -113,6 +142,7 @@ pub async fn run(
         tally: Tally { acknowledged: with_ids.then(Mutex::default), ..Tally::default() },
         streams: (0..clients).map(|_| Mutex::default()).collect(),
         views: Mutex::new((0..clients).map(|_| None).collect()),
+        under_way: rooms.clone().map(|_| Mutex::default()).collect(),
         started: CancellationToken::new(),
         calm: AtomicBool::new(false),
         stopping: CancellationToken::new(),
@@ -207,6 +237,7 @@ fn done(world: &World, there: &[bool]) -> Done {
     Done {
         counts: tally.counters.counts(),
         latency: Spread::locked(&tally.latency),
+        last: Spread::locked(&tally.last),
         entering: Spread::locked(&tally.entering),
         replay: Spread::locked(&tally.replay),
         endings: tally.endings.lock().expect("no holder panics").clone(),
