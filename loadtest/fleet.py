@@ -10,10 +10,11 @@ from results import HERE
 
 
 class Run:
-    """One run: `swarm` is the swarm's own result, `samples` what the processes used, second by second."""
+    """One run: `swarm` is the swarm's own result, `truth` what Postgres says of it, `samples` what the processes used, second by
+    second."""
 
-    def __init__(self, swarm: dict, fleet: dict, status: int, text: str) -> None:
-        self.swarm, self.samples, self.told, self.status, self.text = swarm, fleet["samples"], fleet["told"], status, text
+    def __init__(self, swarm: dict, truth: dict, fleet: dict, status: int, text: str) -> None:
+        self.swarm, self.truth, self.samples, self.told, self.status, self.text = swarm, truth, fleet["samples"], fleet["told"], status, text
         self.began = swarm["began_at"]
         self.all_in = swarm["all_in_after"] or 0.0
 
@@ -28,6 +29,10 @@ class Run:
     def counted(self, what: str, begin: float, end: float) -> int:
         """What the clients counted between two moments."""
         return sum(second[what] for second in self.swarm["seconds"] if begin < second["at"] <= end)
+
+    def wrong(self) -> int:
+        """Deliveries that were lost, came twice or out of order."""
+        return self.truth["lost"] + self.truth["not_stored"] + self.swarm["repeated"] + self.swarm["late"]
 
     def plateau(self) -> tuple[float, float]:
         """From shortly after the last one came in until the talking ends."""
@@ -60,7 +65,9 @@ def run(scenario: dict, gateways: int = 1, processes: int = 1, seen: bool = True
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "out"
         file = pathlib.Path(folder) / "scenario.toml"
-        file.write_text("".join(f"{name} = {value}\n" for name, value in scenario.items()))
+        tables = {name: value for name, value in scenario.items() if isinstance(value, dict)}
+        lines = lambda values: "".join(f"{name} = {value}\n" for name, value in values.items() if name not in tables)
+        file.write_text(lines(scenario) + "".join(f"[{name}]\n{lines(value)}" for name, value in tables.items()))
         environment = {**os.environ, "OUT": str(out), "GATEWAYS": str(gateways), "PROCESSES": str(processes), **environment}
         process = subprocess.Popen([HERE / "swarm" / "run", file], env=environment, stdout=subprocess.PIPE, text=True)
         try:
@@ -70,8 +77,7 @@ def run(scenario: dict, gateways: int = 1, processes: int = 1, seen: bool = True
             process.wait()
             raise
         print(text)
-        if not out.with_suffix(".json").exists() or not pathlib.Path(f"{out}.fleet.json").exists():
+        files = [pathlib.Path(f"{out}{suffix}") for suffix in (".json", ".truth.json", ".fleet.json")]
+        if not all(file.exists() for file in files):
             raise SystemExit(f"the swarm ended with {process.returncode} and left no result (see above)")
-        swarm = json.loads(out.with_suffix(".json").read_text())
-        fleet = json.loads(pathlib.Path(f"{out}.fleet.json").read_text())
-        return Run(swarm, fleet, process.returncode, text)
+        return Run(*(json.loads(file.read_text()) for file in files), process.returncode, text)

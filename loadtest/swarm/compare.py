@@ -1,11 +1,15 @@
-"""Compares what the swarm's clients saw with the rows in Postgres.
+"""Compares what the swarm's clients saw with the rows in Postgres, which are the truth.
 
-    compare.py SEEN.json DATABASE_URL
+    compare.py SEEN.json DATABASE_URL [OUT.json]
 
 Every client of a room must have seen every message that was written while it took part, live, in a replay or in a state
 after a return; and every message that was acknowledged must be a row. Prints what differs; exits with 1 if anything does.
 The swarm's clients enter before the first message, so what a room holds is what each of them must have seen, without what
 stood there before (`HISTORY`).
+
+Offsets that a client passed over are something else: an instance that is killed between taking an offset and its commit
+leaves one that nothing was ever stored for, a void. Who has every row of its room lacks nothing, so what it passed over was
+void; who lacks rows has lost them, and they are counted as lost.
 """
 
 import json
@@ -13,7 +17,7 @@ import subprocess
 import sys
 import uuid
 
-seen_file, database = sys.argv[1:]
+seen_file, database, *out = sys.argv[1:]
 with open(seen_file) as file:
     told = json.load(file)
 
@@ -27,25 +31,51 @@ rows: dict[str, set[str]] = {}
 for room, message in query("SELECT room_id, id FROM community_message WHERE room_id::text LIKE '00000000-0000-4000-8000-%' "
                            "AND id::text NOT LIKE '00000000-0000-4001-8000-%'"):
     rows.setdefault(room, set()).add(message)
-
-wrong = 0
-clients = 0
-for entry in told["seen"]:
-    messages = rows.get(entry["room"], set())
+sums = {}
+for room, messages in rows.items():
     xor = 0
     for message in messages:
         xor ^= uuid.UUID(message).int & 0xFFFF_FFFF_FFFF_FFFF
-    clients += entry["clients"]
-    if (entry["messages"]["count"], entry["messages"]["xor"]) != (len(messages), xor):
-        wrong += entry["clients"]
-        print(f"room {entry['room']}: {entry['clients']} clients saw {entry['messages']['count']} of {len(messages)} messages")
+    sums[room] = (len(messages), xor)
+
+found = dict.fromkeys(("clients", "to_be_seen", "seen", "lost", "not_stored", "other_views", "void_passed", "void_offsets"), 0)
+whole = set(told["passed"])
+for entry in told["seen"]:
+    clients, count, stored = entry["clients"], entry["messages"]["count"], sums.get(entry["room"], (0, 0))
+    lost, strange = max(0, stored[0] - count), max(0, count - stored[0])
+    if (count, entry["messages"]["xor"]) != stored:
+        lost, strange = (lost, strange) if lost or strange else (1, 1)  # at least
+        found["other_views"] += clients
+        whole.discard(entry["room"])
+        print(f"room {entry['room']}: {clients} clients saw {count} of {stored[0]} messages{', of others, too' if strange else ''}")
+    found["clients"] += clients
+    found["to_be_seen"] += clients * stored[0]
+    found["seen"] += clients * (stored[0] - lost)
+    found["lost"] += clients * lost
+    found["not_stored"] += clients * strange
+    found["void_passed"] += clients * max(0, entry["passed"] - lost)
+found["void_offsets"] = sum(told["passed"][room] for room in whole)
 
 stored = set().union(*rows.values()) if rows else set()
-lost = [message for message in told["acknowledged"] if message not in stored]
-twice = len(told["acknowledged"]) - len(set(told["acknowledged"]))
-counters = query("SELECT count(*) FROM community_room r WHERE slug LIKE 'swarm-%' AND message_count <> "
-                 "(SELECT count(*) FROM community_message m WHERE m.room_id = r.id)")
-print(f"{len(stored)} rows in {len(rows)} rooms, {clients} clients: {wrong} with another view")
-print(f"{len(set(told['acknowledged']))} messages acknowledged: {len(lost)} of them not stored; {twice} acknowledged again")
-print(f"rooms whose message_count is not the number of their rows: {counters[0][0]}")
-sys.exit(1 if wrong or lost or counters[0][0] != "0" else 0)
+acknowledged = set(told["acknowledged"])
+found |= {
+    "rows": len(stored), "rooms": len(rows),
+    "acknowledged": len(acknowledged), "acknowledged_lost": len(acknowledged - stored),
+    "acknowledged_again": len(told["acknowledged"]) - len(acknowledged),
+    "counts_wrong": int(query("SELECT count(*) FROM community_room r WHERE slug LIKE 'swarm-%' AND message_count <> "
+                              "(SELECT count(*) FROM community_message m WHERE m.room_id = r.id)")[0][0]),
+}
+found["ok"] = not (found["other_views"] or found["acknowledged_lost"] or found["counts_wrong"])
+percent = 100 * found["seen"] / found["to_be_seen"] if found["to_be_seen"] else 100
+# Never rounded up to all of it.
+shown = "100.00" if found["seen"] == found["to_be_seen"] else f"{min(percent, 99.9999):.4f}"
+print(f"deliveries        {found['seen']} of {found['to_be_seen']} = {shown} % of what is stored, {found['lost']} lost")
+print(f"void              {found['void_offsets']} offsets with nothing stored, passed over {found['void_passed']} times")
+print(f"{len(stored)} rows in {len(rows)} rooms, {found['clients']} clients: {found['other_views']} with another view")
+print(f"{len(acknowledged)} messages acknowledged: {found['acknowledged_lost']} of them not stored; "
+      f"{found['acknowledged_again']} acknowledged again")
+print(f"rooms whose message_count is not the number of their rows: {found['counts_wrong']}")
+if out:
+    with open(out[0], "w") as file:
+        json.dump(found, file)
+sys.exit(0 if found["ok"] else 1)

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::RngExt;
+use rand::rngs::SmallRng;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -36,12 +37,15 @@ enum End {
 /// Runs a client until the world stops.
 pub async fn run(world: Arc<World>, index: usize) {
     let mut view = View::default();
+    let mut random = world.random(1 + world.global(index) as u64);
     let (mut attempts, mut failures) = (0_usize, 0_u32);
     loop {
         attempts += 1;
         let began = Instant::now();
-        let pause = match connect(&world, index, attempts, &mut view).await {
-            Ok(stream) => match listen(&world, index, stream, began, &mut view).await {
+        // In turns at first; who comes back takes any, so that those of a dead gateway spread over all others.
+        let turn = if attempts == 1 { index } else { random.random_range(0..world.gateways.len()) };
+        let pause = match connect(&world, index, turn, &mut view).await {
+            Ok(stream) => match listen(&world, index, stream, began, &mut view, &mut random).await {
                 (End::Stopped, _) => break,
                 (End::Cut, _) => {
                     failures = 0;
@@ -59,16 +63,20 @@ pub async fn run(world: Arc<World>, index: usize) {
                         view.ticket = None;
                     }
                     failures = if entered { 0 } else { failures + 1 };
-                    back_off(failures)
+                    view.come_back.take().unwrap_or_else(|| back_off(failures, &mut random))
                 }
             },
             Err((how, after)) => {
                 world.tally.ended(how);
                 world.tally.add(&world.tally.counters.failed, 1);
                 failures += 1;
-                after.map_or_else(|| back_off(failures), |seconds| seconds as f64 * rand::rng().random_range(1.0..2.0))
+                match after {
+                    Some(seconds) => seconds as f64 * random.random_range(1.0..2.0),
+                    None => back_off(failures, &mut random),
+                }
             }
         };
+        view.come_back = None;
         tokio::select! {
             () = sleep(Duration::from_secs_f64(pause)) => {}
             () = world.stopping.cancelled() => break,
@@ -78,32 +86,27 @@ pub async fn run(world: Arc<World>, index: usize) {
 }
 
 /// Seconds before the next attempt, spread so that not all come at once.
-fn back_off(failures: u32) -> f64 {
-    rand::rng().random_range(0.5..1.0) * f64::from(2_u32.pow(failures.min(4)))
+fn back_off(failures: u32, random: &mut SmallRng) -> f64 {
+    random.random_range(0.5..1.0) * f64::from(2_u32.pow(failures.min(4)))
 }
 
 type Failure = (String, Option<u64>);
 
-async fn connect(
-    world: &World,
-    index: usize,
-    attempt: usize,
-    view: &mut View,
-) -> Result<(TcpStream, Vec<u8>), Failure> {
+async fn connect(world: &World, index: usize, turn: usize, view: &mut View) -> Result<(TcpStream, Vec<u8>), Failure> {
     let failed = |what: &'static str| move |error: io::Error| (format!("{what}: {}", error.kind()), None);
-    let user = world.user(index);
-    let mut query = match view.ticket.take() {
+    let (user, counters) = (world.user(index), &world.tally.counters);
+    let mut query = match &view.ticket {
         Some(ticket) => format!("resume_token={ticket}"),
         None => {
             let token = world.tokens.mint(user).await.map_err(|error| (format!("no token: {error}"), None))?;
+            world.tally.add(&counters.minted, 1);
+            world.tally.add(&counters.minted_again, u64::from(view.begun));
             format!("connection_token={token}")
         }
     };
     if let Some(epoch) = &view.epoch {
         query.push_str(&format!("&epoch={epoch}&offset={}", view.last));
     }
-    // In turns at first; who comes back takes any, so that those of a dead gateway spread over all others.
-    let turn = if attempt == 1 { index } else { rand::rng().random_range(0..world.gateways.len()) };
     let gateway = &world.gateways[turn % world.gateways.len()];
     let address: SocketAddr = gateway.parse().map_err(|_| ("a gateway must be ADDRESS:PORT".to_owned(), None))?;
     let socket = TcpSocket::new_v4().map_err(failed("no socket"))?;
@@ -117,11 +120,15 @@ async fn connect(
     let path = format!("/ws/community/room/{}/?{query}", world.room(index));
     let upgrading = async {
         let stream = socket.connect(address).await?;
-        let answer = frames::upgrade(&stream, gateway, &path).await?;
+        let answer = frames::upgrade(&stream, gateway, &path, world.browser(index)).await?;
         Ok::<_, io::Error>((stream, answer))
     };
     match timeout(PATIENCE, upgrading).await {
-        Ok(Ok((stream, Upgrade::Done(early)))) => Ok((stream, early)),
+        Ok(Ok((stream, Upgrade::Done(early)))) => {
+            // Good once, and used by now. Who was not let that far has it still.
+            world.tally.add(&counters.tickets, u64::from(view.ticket.take().is_some()));
+            Ok((stream, early))
+        }
         Ok(Ok((_, Upgrade::Refused(status, after)))) => Err((format!("refused {status}"), after)),
         Ok(Err(error)) => Err(failed("not connected")(error)),
         Err(_) => Err(("not connected: too slow".to_owned(), None)),
@@ -135,6 +142,7 @@ async fn listen(
     (stream, mut rest): (TcpStream, Vec<u8>),
     began: Instant,
     view: &mut View,
+    random: &mut SmallRng,
 ) -> (End, bool) {
     let stream = Arc::new(stream);
     let mut entered = false;
@@ -164,7 +172,7 @@ async fn listen(
                 break End::Cut;
             }
             () = world.started.cancelled(), if blink.is_some() && cut_at.is_none() => {
-                cut_at = in_time(rand::rng().random_range(0.0..1.0));
+                cut_at = in_time(random.random_range(0.0..1.0));
                 continue;
             }
             () = sleep_until(ask_at.unwrap_or_else(Instant::now)), if ask_at.is_some() => continue,

@@ -61,11 +61,11 @@ pub fn parse(bytes: &[u8]) -> Option<(Kind, std::ops::Range<usize>, usize)> {
     (bytes.len() >= end).then_some((kind, head..end, end))
 }
 
-/// Upgrades a connection.
-pub async fn upgrade(stream: &TcpStream, host: &str, path: &str) -> io::Result<Upgrade> {
+/// Upgrades a connection. A browser is known to a proxy by a cookie, which is what a canary's share goes by.
+pub async fn upgrade(stream: &TcpStream, host: &str, path: &str, browser: u64) -> io::Result<Upgrade> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: c3dhcm0gc3dhcm0gc3dhcg==\r\n\r\n"
+         Cookie: canary={browser:016x}\r\nSec-WebSocket-Key: c3dhcm0gc3dhcm0gc3dhcg==\r\n\r\n"
     );
     write_all(stream, request.as_bytes()).await?;
     let mut answer = Vec::new();

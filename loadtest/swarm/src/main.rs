@@ -14,6 +14,7 @@ mod tokens;
 mod view;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Instant;
@@ -23,7 +24,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 
-use page::{Report, Second};
+use page::{Demands, Report, Second};
 use scenario::Scenario;
 use tally::{Done, Line, Tick};
 
@@ -65,6 +66,12 @@ struct Arguments {
     /// Shorter or longer than the scenario says.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Who speaks when and where, and when a client is cut: the same for the same number.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Fails when somebody is seen coming or going once all are in, or needs a token of Django's again: a drain.
+    #[arg(long)]
+    unnoticed: bool,
     /// For workers: which rooms, FIRST-END.
     #[arg(long, hide = true)]
     rooms: Option<String>,
@@ -99,17 +106,11 @@ async fn run(arguments: Arguments) -> Result<bool, String> {
             let Arguments { cache, cache_prefix, cache_version, tokens: format, .. } = &arguments;
             let tokens = tokens::Tokens::connect(cache, cache_prefix, cache_version, *format);
             let tokens = tokens.await.map_err(|error| format!("the cache: {error}"))?;
-            let pace = scenario.connect_per_second / processes as f64;
-            worker::run(
-                scenario,
-                arguments.gateways,
-                tokens,
-                arguments.first_user,
-                rooms,
-                pace,
-                arguments.seen.is_some(),
-            )
-            .await;
+            // Each has rooms of its own, and so a chance of its own.
+            let seed = arguments.seed.unwrap_or_else(rand::random).wrapping_add(rooms.start as u64);
+            scenario.connect_per_second /= processes as f64;
+            let with_ids = arguments.seen.is_some();
+            worker::run(scenario, arguments.gateways, tokens, arguments.first_user, rooms, seed, with_ids).await;
             Ok(true)
         }
         None => lead(arguments, scenario, processes).await,
@@ -153,7 +154,7 @@ async fn lead(arguments: Arguments, scenario: Scenario, processes: usize) -> Res
                 }
             }
             Line::Tick(tick) => {
-                ticks[number] = Some(tick);
+                ticks[number] = Some(*tick);
                 if ticks.iter().zip(&done).all(|(tick, done)| tick.is_some() || done.is_some()) {
                     let all: Vec<Tick> = ticks.iter_mut().filter_map(Option::take).collect();
                     let second = Second::of(started.elapsed().as_secs_f64(), &all, seconds.last());
@@ -172,11 +173,12 @@ async fn lead(arguments: Arguments, scenario: Scenario, processes: usize) -> Res
     if let Some(path) = &arguments.seen {
         let seen: Vec<_> = done.iter().flat_map(|done| &done.seen).collect();
         let acknowledged: Vec<_> = done.iter().flat_map(|done| &done.acknowledged).collect();
-        let text = serde_json::json!({"seen": seen, "acknowledged": acknowledged}).to_string();
+        let passed: BTreeMap<_, _> = done.iter().flat_map(|done| &done.passed).collect();
+        let text = serde_json::json!({"seen": seen, "passed": passed, "acknowledged": acknowledged}).to_string();
         std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let compared = arguments.seen.is_some();
-    let report = Report::new(scenario, arguments.gateways.len(), began_at, began, seconds, &done, compared);
+    let demands = Demands { compared: arguments.seen.is_some(), unnoticed: arguments.unnoticed };
+    let report = Report::new(scenario, arguments.gateways.len(), began_at, began, seconds, &done, demands);
     println!("{report}");
     if let Some(out) = arguments.out {
         let write = |extension: &str, text: String| {

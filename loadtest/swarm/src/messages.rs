@@ -29,8 +29,9 @@ impl Sum {
 #[derive(Debug, Default)]
 pub struct Messages {
     pub sum: Sum,
-    /// The newest of them, and those that stood there before the run, oldest first. With a hole, all since.
-    recent: VecDeque<u64>,
+    /// The newest of them, and those that stood there before the run, oldest first; and whether each came as an event. With a
+    /// hole, all since.
+    recent: VecDeque<(u64, bool)>,
     hole: Option<Hole>,
 }
 
@@ -44,30 +45,40 @@ struct Hole {
 }
 
 impl Messages {
-    /// Adds a message, unless it is one of the newest already.
-    pub fn add(&mut self, id: u64) {
-        self.keep(id);
+    /// Adds the message of an event, unless it is one of the newest already. Says whether an event brought it before: a state
+    /// may show what comes as an event right after.
+    pub fn add(&mut self, id: u64) -> bool {
+        let again = self.keep(id, true);
         self.forget();
+        again
     }
 
-    fn keep(&mut self, id: u64) {
-        if !self.recent.contains(&id) {
-            self.sum.add(id);
-            self.recent.push_back(id);
+    fn keep(&mut self, id: u64, event: bool) -> bool {
+        match self.recent.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, came)) => std::mem::replace(came, *came || event) && event,
+            None => {
+                self.sum.add(id);
+                self.recent.push_back((id, event));
+                false
+            }
         }
+    }
+
+    fn knows(&self, id: u64) -> bool {
+        self.recent.iter().any(|(known, _)| *known == id)
     }
 
     /// Takes in the first state of all: it shows what was said before the run.
     pub fn begin(&mut self, state: &Value) {
-        self.recent.extend(ids(state));
+        self.recent.extend(ids(state).map(|id| (id, false)));
         self.forget();
     }
 
     /// Takes in the state of a client that was here before.
     pub fn state(&mut self, state: &Value) {
         let shown: Vec<_> = ids(state).collect();
-        let joined = shown.iter().any(|id| self.recent.contains(id));
-        let known: Vec<_> = self.recent.iter().copied().collect();
+        let joined = shown.iter().any(|id| self.knows(*id));
+        let known: Vec<_> = self.recent.iter().map(|(id, _)| *id).collect();
         // A hole that was there already reaches from what was known before it to the newest state, whatever lies between.
         match (older(state), &mut self.hole) {
             (Some(cursor), Some(hole)) => hole.cursor = cursor,
@@ -75,26 +86,28 @@ impl Messages {
             (Some(_), None) => {}
             (None, hole) => *hole = None, // this is the whole room
         }
-        shown.into_iter().for_each(|id| self.keep(id));
+        for id in shown {
+            self.keep(id, false);
+        }
         self.forget();
     }
 
     /// Takes in a page of history. Says how many of its messages are new.
     pub fn page(&mut self, page: &Value) -> u64 {
-        let Some(hole) = &mut self.hole else { return 0 };
+        let Some(mut hole) = self.hole.take() else { return 0 };
         let (mut new, mut joined) = (0, false);
         for id in ids(page).rev() {
             joined |= hole.known.contains(&id);
-            if !self.recent.contains(&id) {
+            if !self.knows(id) {
                 self.sum.add(id);
-                self.recent.push_front(id);
+                self.recent.push_front((id, false));
                 new += 1;
             }
         }
-        match older(page).filter(|_| !joined) {
-            Some(cursor) => hole.cursor = cursor,
-            None => self.hole = None,
-        }
+        self.hole = older(page).filter(|_| !joined).map(|cursor| {
+            hole.cursor = cursor;
+            hole
+        });
         self.forget();
         new
     }
@@ -157,8 +170,20 @@ mod tests {
     /// A client that has all up to a message.
     fn up_to(last: u64) -> Messages {
         let mut messages = Messages::default();
-        (1..=last).for_each(|number| messages.add(id(number)));
+        (1..=last).for_each(|number| assert!(!messages.add(id(number))));
         messages
+    }
+
+    #[test]
+    fn a_message_that_comes_as_an_event_twice_is_noticed() {
+        let mut messages = Messages::default();
+        messages.begin(&page(1..=2));
+        assert!(!messages.add(id(2)), "the state had it, and the event came");
+        assert!(messages.add(id(2)), "and came again");
+        assert!(!messages.add(id(3)));
+        messages.state(&page(1..=3));
+        assert!(messages.add(id(3)), "a state between them changes nothing");
+        assert_eq!(messages.sum, all(3..=3));
     }
 
     #[test]
@@ -177,7 +202,7 @@ mod tests {
         messages.state(&page(258..=307)); // fifty-seven were said meanwhile
         assert_eq!(messages.sum.count, 250, "all that a client has that does not ask");
         assert_eq!(messages.wanted(), Some(uuid(258).as_str()));
-        (308..=310).for_each(|number| messages.add(id(number))); // live
+        (308..=310).for_each(|number| assert!(!messages.add(id(number)))); // live
         assert_eq!(messages.page(&json!({"messages": [], "hasMore": true, "cursor": uuid(258)})), 0);
         assert_eq!(messages.wanted(), Some(uuid(258).as_str()), "an empty page tells where to go on");
         assert_eq!(messages.page(&page(208..=257)), 50);

@@ -75,6 +75,11 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// How many messages are said in all.
+    pub fn messages(&self) -> f64 {
+        self.messages_per_room_per_second * self.rooms() as f64 * self.seconds as f64
+    }
+
     /// How many rooms there are.
     pub fn rooms(&self) -> usize {
         self.clients.div_ceil(self.room_size)

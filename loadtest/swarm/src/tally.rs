@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -53,9 +53,12 @@ counters! {
     /// Sends that the gateway refused, and sends that could not be handed to the kernel.
     refused,
     unsent,
-    /// Events that came twice, or after a later one.
+    /// Events that came twice: by their offset, and messages that came as an event twice, whatever their offsets.
     repeated,
-    /// Events that never came.
+    doubled,
+    /// Events that came after a later one.
+    late,
+    /// Offsets that were passed over: of events that never came, or came late, or that nobody has.
     missed,
     /// Connections cut on purpose.
     cuts,
@@ -72,6 +75,15 @@ counters! {
     holes,
     filled,
     paged,
+    /// Logins by a token from Django, those of clients that had been in before, and returns with a ticket instead.
+    minted,
+    minted_again,
+    tickets,
+    /// Times that a client was told when to come back.
+    told,
+    /// People whom somebody saw coming and going after all were in and had been seen coming.
+    joins,
+    leaves,
 }
 
 /// Everything that one worker knows.
@@ -91,6 +103,10 @@ pub struct Tally {
     pub endings: Mutex<BTreeMap<String, u64>>,
     /// The ids of acknowledged messages, when they are wanted.
     pub acknowledged: Option<Mutex<Vec<String>>>,
+    /// Everybody is in and was seen coming: who is seen coming or going from now on is counted.
+    pub settled: AtomicBool,
+    /// People whom somebody saw coming, before.
+    pub arrivals: AtomicU64,
 }
 
 fn histogram() -> Histogram<u64> {
@@ -110,6 +126,8 @@ impl Default for Tally {
             replay: Mutex::new(histogram()),
             endings: Mutex::default(),
             acknowledged: None,
+            settled: AtomicBool::new(false),
+            arrivals: AtomicU64::new(0),
         }
     }
 }
@@ -131,6 +149,16 @@ impl Tally {
 
     pub fn ended(&self, how: impl Into<String>) {
         *self.endings.lock().expect("no holder panics").entry(how.into()).or_default() += 1;
+    }
+
+    /// Notes that somebody saw so many people coming and going.
+    pub fn presence(&self, joined: usize, left: usize) {
+        if self.settled.load(Ordering::Relaxed) {
+            self.add(&self.counters.joins, joined as u64);
+            self.add(&self.counters.leaves, left as u64);
+        } else {
+            self.add(&self.arrivals, joined as u64);
+        }
     }
 
     /// The values recorded since the last call.
@@ -187,8 +215,10 @@ pub struct Done {
     pub missing_at_end: u64,
     /// Clients that were not connected at the end.
     pub away_at_end: u64,
-    /// What clients saw of each room: those who saw the same count together.
+    /// What clients saw of each room: those who saw the same together.
     pub seen: Vec<Seen>,
+    /// Offsets of each room that somebody passed over.
+    pub passed: BTreeMap<String, u64>,
     /// Ids of acknowledged messages, when they are wanted.
     pub acknowledged: Vec<String>,
 }
@@ -199,6 +229,8 @@ pub struct Seen {
     pub room: String,
     pub clients: u64,
     pub messages: Sum,
+    /// Offsets that each of them passed over.
+    pub passed: u64,
 }
 
 /// A line from a worker to its parent.
@@ -206,6 +238,6 @@ pub struct Seen {
 pub enum Line {
     /// All its clients have been let in once.
     Ready,
-    Tick(Tick),
+    Tick(Box<Tick>),
     Done(Box<Done>),
 }

@@ -10,6 +10,9 @@ use crate::tally::Tally;
 const MESSAGE: &[u8] = b"\"message\":{\"id\":\"";
 const MESSAGE_SPACED: &[u8] = b"\"message\": {\"id\": \"";
 
+/// How many holes are remembered, so that what comes late is told from what comes twice.
+const MOST_HOLES: usize = 1_000;
+
 /// Where a client stands.
 #[derive(Debug, Default)]
 pub struct View {
@@ -27,6 +30,10 @@ pub struct View {
     pub messages: Messages,
     /// Seconds after which a page of history may be asked for that was refused.
     pub page_after: Option<f64>,
+    /// Seconds after which to come back when the connection ends, as the gateway told.
+    pub come_back: Option<f64>,
+    /// Offsets that were passed over, with their epoch: the first and the last of each hole.
+    pub passed: Vec<(Option<String>, u64, u64)>,
 }
 
 /// What an event means for the connection.
@@ -49,7 +56,10 @@ impl View {
     pub fn take(&mut self, event: &[u8], now: u64, tally: &Tally) -> Meaning {
         let counters = &tally.counters;
         match name(event) {
-            b"room_state" | b"dm_state" => self.state(event, tally),
+            b"room_state" | b"dm_state" => {
+                self.state(event, tally);
+                return Meaning::Entered { resumed: false };
+            }
             b"resumed" => return self.resumed(event, tally),
             b"session" => {
                 let token = serde_json::from_slice::<Value>(event)
@@ -57,6 +67,19 @@ impl View {
                     .and_then(|event| event["resumeToken"].as_str().map(str::to_owned));
                 self.ticket = token.or(self.ticket.take());
                 return Meaning::Other;
+            }
+            b"reconnect" => {
+                let event = serde_json::from_slice::<Value>(event).unwrap_or_default();
+                self.come_back = event["delayMs"].as_f64().map(|delay| delay / 1_000.0);
+                tally.add(&counters.told, 1);
+                return Meaning::Other;
+            }
+            b"user_joined" => tally.presence(1, 0),
+            b"user_left" => tally.presence(0, 1),
+            b"presence_diff" => {
+                let event = serde_json::from_slice::<Value>(event).unwrap_or_default();
+                let count = |of: &str| event[of].as_array().map_or(0, Vec::len);
+                tally.presence(count("joined"), count("left"));
             }
             b"message_ack" => {
                 tally.add(&counters.acked, 1);
@@ -90,22 +113,31 @@ impl View {
                     Tally::note(&tally.recent, micros);
                 }
                 let id = either(event, [MESSAGE, MESSAGE_SPACED], text_after).and_then(id_of);
-                if let Some(id) = id {
-                    self.messages.add(id);
-                }
                 if memmem::rfind(event, b"\"offset\":").is_none() {
                     // A server without offsets: what was missed or came twice is found by comparing with Postgres.
                     tally.add(&counters.deliveries, 1);
                 }
-                self.live(event, tally);
-                return id.zip(micros).map_or(Meaning::Other, |(id, micros)| Meaning::Message { id, micros });
+                let fresh = self.live(event, tally);
+                self.message(id, fresh, tally);
+                if let Some((id, micros)) = id.zip(micros) {
+                    return Meaning::Message { id, micros };
+                }
             }
-            _ => return self.live(event, tally),
+            _ => {
+                self.live(event, tally);
+            }
         }
-        Meaning::Entered { resumed: false }
+        Meaning::Other
     }
 
-    fn live(&mut self, event: &[u8], tally: &Tally) -> Meaning {
+    /// A message that came as an event, whose offset is `fresh`: it has none, or did not come before.
+    fn message(&mut self, id: Option<u64>, fresh: bool, tally: &Tally) {
+        if id.is_some_and(|id| self.messages.add(id)) && fresh {
+            tally.add(&tally.counters.doubled, 1);
+        }
+    }
+
+    fn live(&mut self, event: &[u8], tally: &Tally) -> bool {
         // The event's own offset stands last; a text cannot hold these bytes unescaped.
         if let Some(offset) = memmem::rfind(event, b"\"offset\":").and_then(|at| digits(&event[at + 9..])) {
             let epoch = text_after(event, b"\"epoch\":\"").map(str::to_owned);
@@ -114,9 +146,9 @@ impl View {
                 // lost is found by comparing with Postgres.
                 (self.epoch, self.last, self.first) = (epoch, offset - 1, offset - 1);
             }
-            self.seen(offset, tally);
+            return self.seen(offset, tally);
         }
-        Meaning::Other
+        true
     }
 
     fn count_hole(&self, had_one: bool, tally: &Tally) {
@@ -128,15 +160,42 @@ impl View {
         }
     }
 
-    fn seen(&mut self, offset: u64, tally: &Tally) {
+    /// Takes an offset in, and says whether it did not come before.
+    fn seen(&mut self, offset: u64, tally: &Tally) -> bool {
         let counters = &tally.counters;
-        if offset <= self.last {
+        if offset > self.last {
+            self.pass(offset - 1, tally);
+            self.last = offset;
+        } else if self.fill(offset) {
+            tally.add(&counters.late, 1);
+        } else {
             tally.add(&counters.repeated, 1);
-            return;
+            return false;
         }
         tally.add(&counters.deliveries, 1);
-        tally.add(&counters.missed, offset - self.last - 1);
-        self.last = offset;
+        true
+    }
+
+    /// Passes over all offsets up to this one.
+    fn pass(&mut self, offset: u64, tally: &Tally) {
+        if offset > self.last {
+            tally.add(&tally.counters.missed, offset - self.last);
+            if self.passed.len() < MOST_HOLES {
+                self.passed.push((self.epoch.clone(), self.last + 1, offset));
+            }
+        }
+    }
+
+    /// Takes an offset out of the holes. Says whether it was in one.
+    fn fill(&mut self, offset: u64) -> bool {
+        let within = |(epoch, first, last): &(Option<String>, u64, u64)| {
+            *epoch == self.epoch && (*first..=*last).contains(&offset)
+        };
+        let Some(at) = self.passed.iter().position(within) else { return false };
+        let (epoch, first, last) = self.passed.swap_remove(at);
+        let rest = [(first, offset - 1), (offset + 1, last)].into_iter().filter(|(first, last)| first <= last);
+        self.passed.extend(rest.map(|(first, last)| (epoch.clone(), first, last)));
+        true
     }
 
     /// A state replaces what was known. After a return it stands for what was missed.
@@ -158,7 +217,7 @@ impl View {
             tally.add(&tally.counters.deliveries, missed.min(shown));
             if older(&state).is_none() {
                 // A state shows so many messages; what lies before them was not seen, and cannot be asked for.
-                tally.add(&tally.counters.missed, missed.saturating_sub(shown));
+                self.pass(offset - missed.min(shown), tally);
             }
             if offset < self.last {
                 tally.add(&tally.counters.repeated, self.last - offset);
@@ -179,20 +238,16 @@ impl View {
         }
         let events = resumed["events"].as_array().map_or(&[][..], Vec::as_slice);
         for event in events {
-            if let Some(id) = event["message"]["id"].as_str().and_then(id_of)
-                && event["event"] == "new_message"
-            {
-                self.messages.add(id);
-            }
-            if let Some(offset) = event["offset"].as_u64() {
-                self.seen(offset, tally);
-            }
+            let id = event["message"]["id"].as_str().and_then(id_of).filter(|_| event["event"] == "new_message");
+            let fresh = event["offset"].as_u64().is_none_or(|offset| self.seen(offset, tally));
+            self.message(id, fresh, tally);
         }
         tally.add(&tally.counters.resumed, 1);
         tally.add(&tally.counters.replayed, events.len() as u64);
-        if let Some(offset) = resumed["offset"].as_u64().filter(|offset| *offset > self.last) {
-            // What is not among the events was void, or is somebody's whom this client does not see.
-            self.last = offset;
+        if let Some(offset) = resumed["offset"].as_u64() {
+            // What is not among the events should be void: the comparison with Postgres tells.
+            self.pass(offset, tally);
+            self.last = self.last.max(offset);
         }
         Meaning::Entered { resumed: true }
     }
@@ -274,7 +329,59 @@ mod tests {
     #[test]
     fn holes_and_repeats_are_seen() {
         let (_, counts) = after(&[STATE, r#"{"event":"x","offset":13}"#, r#"{"event":"x","offset":12}"#]);
-        assert_eq!((counts.deliveries, counts.missed, counts.repeated), (1, 2, 1));
+        assert_eq!((counts.deliveries, counts.missed, counts.late, counts.repeated), (2, 2, 1, 0));
+        let again = r#"{"event":"x","offset":12}"#;
+        let (view, counts) = after(&[STATE, r#"{"event":"x","offset":14}"#, again, again]);
+        assert_eq!((counts.deliveries, counts.missed, counts.late, counts.repeated), (2, 3, 1, 1));
+        let epoch = || Some("7".to_owned());
+        assert_eq!(view.passed, [(epoch(), 11, 11), (epoch(), 13, 13)]);
+    }
+
+    #[test]
+    fn what_a_replay_skips_was_passed_over() {
+        let (view, counts) =
+            after(&[STATE, r#"{"event":"resumed","recovered":true,"epoch":"7","offset":13,"events":[{"offset":11}]}"#]);
+        assert_eq!((view.last, counts.deliveries, counts.missed), (13, 1, 2));
+        assert_eq!(view.passed, [(Some("7".to_owned()), 12, 13)]);
+    }
+
+    #[test]
+    fn a_message_that_comes_twice_is_a_repeat_whatever_its_offsets() {
+        let message = |offset| {
+            format!(
+                r#"{{"event":"new_message","message":{{"id":"00000000-0000-7000-8000-000000000001","content":"x"}},"offset":{offset}}}"#
+            )
+        };
+        let (_, counts) = after(&[STATE, &message(11), &message(12), &message(12)]);
+        assert_eq!((counts.deliveries, counts.repeated, counts.doubled), (2, 1, 1), "each counts once");
+    }
+
+    #[test]
+    fn people_who_come_and_go_are_counted_once_all_are_in() {
+        let tally = Tally::default();
+        let events: [&[u8]; 3] = [
+            br#"{"event":"user_joined","userId":"5","username":"a"}"#,
+            br#"{"event":"user_left","userId":"5"}"#,
+            br#"{"event":"presence_diff","joined":[{"userId":"5"}],"left":["6","7"],"online":3}"#,
+        ];
+        let mut view = View::default();
+        for event in events {
+            view.take(event, 0, &tally);
+        }
+        let counts = tally.counters.counts();
+        assert_eq!((counts.joins, counts.leaves), (0, 0));
+        tally.settled.store(true, std::sync::atomic::Ordering::Relaxed);
+        for event in events {
+            view.take(event, 0, &tally);
+        }
+        let counts = tally.counters.counts();
+        assert_eq!((counts.joins, counts.leaves), (2, 3));
+    }
+
+    #[test]
+    fn a_client_is_told_when_to_come_back() {
+        let (view, counts) = after(&[r#"{"event":"reconnect","delayMs":1500,"reason":"draining"}"#]);
+        assert_eq!((view.come_back, counts.told), (Some(1.5), 1));
     }
 
     #[test]

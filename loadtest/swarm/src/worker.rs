@@ -1,12 +1,13 @@
 //! One process of the swarm: some whole rooms, all their clients, and those who talk in them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rand::RngExt;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -22,6 +23,8 @@ use crate::view::View;
 
 /// How long after the last message the last delivery may come.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How long nobody may be seen coming until all have been.
+const SETTLED: Duration = Duration::from_secs(3);
 /// How long those who are away at the end may take to come back.
 const RETURN: Duration = Duration::from_secs(60);
 
@@ -45,6 +48,7 @@ pub struct World {
     pub stopping: CancellationToken,
     first_user: u64,
     first_room: usize,
+    seed: u64,
     entered: Vec<AtomicBool>,
     entered_count: AtomicUsize,
 }
@@ -72,6 +76,16 @@ impl World {
 
     pub fn room(&self, index: usize) -> String {
         room_id(self.first_room + index / self.scenario.room_size)
+    }
+
+    /// Its browser's cookie, as if made by chance.
+    pub fn browser(&self, index: usize) -> u64 {
+        scattered(self.user(index))
+    }
+
+    /// A source of chance of its own for each who needs one, the same for the same seed.
+    pub fn random(&self, number: u64) -> SmallRng {
+        SmallRng::seed_from_u64(self.seed.wrapping_add(scattered(number)))
     }
 
     /// Every so many'th client is deaf.
@@ -120,6 +134,11 @@ impl World {
     }
 }
 
+/// Neighbours far from each other.
+fn scattered(number: u64) -> u64 {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
 /// The id of a room by its number; `loadtest/swarm/run` makes them so.
 pub fn room_id(number: usize) -> String {
     format!("00000000-0000-4000-8000-{number:012}")
@@ -132,7 +151,7 @@ pub async fn run(
     tokens: Tokens,
     first_user: u64,
     rooms: std::ops::Range<usize>,
-    connect_per_second: f64,
+    seed: u64,
     with_ids: bool,
 ) {
     let clients = (rooms.end * scenario.room_size).min(scenario.clients) - rooms.start * scenario.room_size;
@@ -148,6 +167,7 @@ pub async fn run(
         stopping: CancellationToken::new(),
         first_user,
         first_room: rooms.start,
+        seed,
         entered: (0..clients).map(|_| AtomicBool::new(false)).collect(),
         entered_count: AtomicUsize::new(0),
         scenario,
@@ -159,7 +179,7 @@ pub async fn run(
     let (mut allowed, mut next) = (0.0_f64, 0);
     while next < clients {
         pace.tick().await;
-        allowed += connect_per_second / 100.0;
+        allowed += world.scenario.connect_per_second / 100.0;
         while allowed >= 1.0 && next < clients {
             tasks.spawn(client::run(Arc::clone(&world), next));
             (allowed, next) = (allowed - 1.0, next + 1);
@@ -172,6 +192,7 @@ pub async fn run(
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     let _ = orders.next_line().await;
     world.started.cancel();
+    let watching = tokio::spawn(settle_presence(Arc::clone(&world)));
     let talkers = CancellationToken::new();
     let talking = [
         tokio::spawn(talkers.clone().run_until_cancelled_owned(talk(Arc::clone(&world), rooms.len()))),
@@ -190,7 +211,21 @@ pub async fn run(
     world.stopping.cancel();
     while tasks.join_next().await.is_some() {}
     telling.abort();
+    watching.abort();
     say(&Line::Done(Box::new(done(&world, &there))));
+}
+
+/// Waits until everybody has been seen coming: nobody else was for [`SETTLED`].
+async fn settle_presence(world: Arc<World>) {
+    let mut before = None;
+    loop {
+        let arrivals = world.tally.arrivals.load(Ordering::Relaxed);
+        if before.replace(arrivals) == Some(arrivals) {
+            break;
+        }
+        sleep(SETTLED).await;
+    }
+    world.tally.settled.store(true, Ordering::Relaxed);
 }
 
 /// Waits until everybody is back, at most [`RETURN`], and then until nothing comes any more, at most [`SETTLE`].
@@ -214,9 +249,10 @@ async fn settle(world: &World) {
 fn done(world: &World, there: &[bool]) -> Done {
     let views = world.views.lock().expect("no holder panics");
     let (mut expected, mut missing_at_end, mut away_at_end) = (0, 0, 0);
-    let mut seen = HashMap::new();
+    let (mut seen, mut passed) = (HashMap::new(), BTreeMap::new());
     for (room, views) in views.chunks(world.scenario.room_size).enumerate() {
         let newest = views.iter().flatten().map(|view| view.last).max().unwrap_or(0);
+        let mut holes = HashSet::new();
         for (place, view) in views.iter().enumerate() {
             let index = room * world.scenario.room_size + place;
             if world.is_deaf(index) {
@@ -226,11 +262,20 @@ fn done(world: &World, there: &[bool]) -> Done {
                 away_at_end += 1;
                 continue;
             };
-            *seen.entry((room, view.messages.sum)).or_insert(0) += 1;
+            let missing = (newest > view.last).then(|| (view.epoch.clone(), view.last + 1, newest));
+            let mut count = 0;
+            for (epoch, first, last) in view.passed.iter().chain(&missing) {
+                count += last - first + 1;
+                holes.extend((*first..=*last).map(|offset| (epoch.clone(), offset)));
+            }
+            *seen.entry((room, view.messages.sum, count)).or_insert(0) += 1;
             expected += newest.saturating_sub(view.first);
             missing_at_end += newest - view.last;
             // At least one; how many, nobody knows who did not see them.
             missing_at_end += u64::from(view.messages.wanted().is_some());
+        }
+        if !holes.is_empty() {
+            passed.insert(room_id(world.first_room + room), holes.len() as u64);
         }
     }
     let tally = &world.tally;
@@ -246,8 +291,14 @@ fn done(world: &World, there: &[bool]) -> Done {
         away_at_end,
         seen: seen
             .into_iter()
-            .map(|((room, messages), clients)| Seen { room: room_id(world.first_room + room), clients, messages })
+            .map(|((room, messages, passed), clients)| Seen {
+                room: room_id(world.first_room + room),
+                clients,
+                messages,
+                passed,
+            })
             .collect(),
+        passed,
         acknowledged: tally
             .acknowledged
             .as_ref()
@@ -262,21 +313,21 @@ async fn talk(world: Arc<World>, rooms: usize) {
     if rate <= 0.0 {
         return;
     }
-    let mut number = 0_u64;
+    let (mut number, mut random) = (0_u64, world.random(0));
     every(rate, |turn| {
         for _ in 0..burst {
             number += 1;
-            speak(&world, turn % rooms, number);
+            speak(&world, turn % rooms, number, &mut random);
         }
     })
     .await;
 }
 
 /// Somebody in this room says something.
-fn speak(world: &World, room: usize, number: u64) {
+fn speak(world: &World, room: usize, number: u64, random: &mut SmallRng) {
     let first = room * world.scenario.room_size;
     let size = world.scenario.room_size.min(world.streams.len() - first);
-    let filler = chat(world.scenario.message_size.saturating_sub(20));
+    let filler = chat(world.scenario.message_size.saturating_sub(20), random);
     let text = format!(
         "{{\"type\":\"send_message\",\"content\":\"t={} {filler}\",\"client_id\":\"{}-{number}\"}}",
         micros(),
@@ -284,7 +335,7 @@ fn speak(world: &World, room: usize, number: u64) {
     );
     // Somebody who is in: a few tries, because most are.
     for _ in 0..8 {
-        let index = first + rand::rng().random_range(0..size);
+        let index = first + random.random_range(0..size);
         if !world.is_deaf(index) && world.send(index, &text) {
             world.tally.add(&world.tally.counters.sent, 1);
             return;
@@ -293,12 +344,11 @@ fn speak(world: &World, room: usize, number: u64) {
 }
 
 /// Something that people might say: word lists and rules against spam find nothing in it, and it is never the same.
-fn chat(length: usize) -> String {
+fn chat(length: usize, random: &mut SmallRng) -> String {
     const WORDS: [&str; 16] = [
         "meeting", "lunch", "tomorrow", "please", "the", "build", "passed", "again", "who", "wants", "coffee", "after",
         "we", "ship", "friday", "thanks",
     ];
-    let mut random = rand::rng();
     let mut text = String::with_capacity(length + 10);
     while text.len() < length {
         text.push_str(WORDS[random.random_range(0..WORDS.len())]);
@@ -351,7 +401,7 @@ async fn tell(world: Arc<World>) {
     let mut seconds = interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
-        say(&Line::Tick(Tick { counts: world.tally.counters.counts(), recent: world.tally.take_recent() }));
+        say(&Line::Tick(Box::new(Tick { counts: world.tally.counters.counts(), recent: world.tally.take_recent() })));
     }
 }
 
