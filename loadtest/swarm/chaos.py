@@ -1,11 +1,14 @@
-"""Faults for a run of the swarm, chosen by a seed: the same seed, the same faults at the same times.
+"""Faults for a run of the swarm, chosen by a seed: the same seed, the same faults in the same order and with the same pauses.
 
     chaos.py SEED SECONDS
 
 Reads the processes from the environment that `run` sets. What is broken is mended again: a stopped process goes on, a
-killed one is started by `run`, a lock is let go. Prints each fault with its time.
+killed one is started by `run`, a lock is let go, memory is given back. All of these are outages that deploy/RUNBOOK.md
+says are survived without losing an acknowledged message. Prints each fault with its time, and writes it to `told` in the
+folder of the run. Ends with 0 only when it has done all that it had to.
 """
 
+import json
 import os
 import random
 import signal
@@ -19,11 +22,23 @@ work = os.environ["WORK"]
 redis_port = os.environ["REDIS_PORT"]
 database = os.environ["DATABASE_URL"]
 gateways = int(os.environ["GATEWAYS"])
+rooms = int(os.environ["ROOMS"])
 began = time.monotonic()
+BACK = 120  # seconds that a process may take to be there again
 
 
 def say(text: str) -> None:
     print(f"chaos: {time.monotonic() - began:6.1f} s  {text}", file=sys.stderr, flush=True)
+    with open(os.path.join(work, "told"), "a") as file:
+        file.write(json.dumps({"at": time.time(), "what": text}) + "\n")
+
+
+def wait_for(what: str, there) -> None:
+    deadline = time.monotonic() + BACK
+    while not there():
+        if time.monotonic() > deadline:
+            sys.exit(f"chaos: {what} did not come in {BACK} s")
+        time.sleep(0.1)
 
 
 def pid_of(name: str) -> int:
@@ -31,40 +46,88 @@ def pid_of(name: str) -> int:
         return int(file.read())
 
 
-def redis(*command: str) -> None:
-    subprocess.run(["redis-cli", "-p", redis_port, *command], capture_output=True, timeout=10, check=False)
+def signal_to(name: str, how: signal.Signals) -> int:
+    """Signals a process of this name. Between its end and its next start there is none: it is waited for."""
+    sent = []
+
+    def there() -> bool:
+        pid = pid_of(name)
+        try:
+            os.kill(pid, how)
+        except ProcessLookupError:
+            return False
+        sent.append(pid)
+        return True
+
+    wait_for(name, there)
+    return sent[0]
+
+
+def tool(*command: str) -> bool:
+    """Whether a command did what it should. What is paused or gone may keep it waiting."""
+    try:
+        return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        say(f"{command[0]} was given up after 30 s")
+        return False
+
+
+def redis(*command: str) -> bool:
+    return tool("redis-cli", "-p", redis_port, *command)
 
 
 def pause(name: str, longest: float) -> None:
     length = chance.uniform(0.5, longest)
     say(f"{name} stands still for {length:.1f} s")
-    os.kill(pid_of(name), signal.SIGSTOP)
+    pid = signal_to(name, signal.SIGSTOP)
     time.sleep(length)
-    os.kill(pid_of(name), signal.SIGCONT)
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        pass  # somebody else ended it
 
 
 def end(name: str, how: signal.Signals) -> None:
     say(f"{name} gets {how.name}")
-    old = pid_of(name)
-    os.kill(old, how)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and pid_of(name) == old:  # `run` starts it again
-        time.sleep(0.1)
+    old = signal_to(name, how)
+    wait_for(name, lambda: pid_of(name) != old)  # `run` starts it again
     say(f"{name} is back")
 
 
+def lose_redis() -> None:
+    # Without the file of an earlier end: an old one is not to be started with (deploy/RUNBOOK.md).
+    try:
+        os.remove(os.path.join(work, "dump.rdb"))
+    except FileNotFoundError:
+        pass
+    say("Redis loses all that it has")
+    end("redis", signal.SIGKILL)
+
+
+def empty_redis() -> None:
+    say("Redis is emptied (FLUSHALL)")
+    redis("flushall")
+
+
+def fill_redis() -> None:
+    length = chance.uniform(1.0, 4.0)
+    say(f"Redis has no room (maxmemory) for {length:.1f} s")
+    redis("config", "set", "maxmemory", "1")
+    time.sleep(length)
+    wait_for("room in Redis", lambda: redis("config", "set", "maxmemory", "0"))
+
+
 def lock_a_room() -> None:
-    length = chance.uniform(0.5, 4.0)
-    say(f"a room's row is locked for {length:.1f} s")
-    sql = ("BEGIN; SELECT id FROM community_room WHERE slug LIKE 'swarm-%' ORDER BY random() LIMIT 1 FOR UPDATE; "
-           f"SELECT pg_sleep({length:.1f}); COMMIT;")
-    subprocess.run(["psql", "-q", database, "-c", sql], capture_output=True, timeout=30, check=False)
+    length, room = chance.uniform(0.5, 4.0), chance.randrange(rooms)
+    say(f"the row of room {room} is locked for {length:.1f} s")
+    tool("psql", "-q", database, "-c",
+         f"BEGIN; SELECT id FROM community_room WHERE slug = 'swarm-{room}' FOR UPDATE; SELECT pg_sleep({length:.1f}); COMMIT;")
 
 
 def cut_database() -> None:
     say("every connection to Postgres is ended")
-    sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    subprocess.run(["psql", "-q", database, "-c", sql], capture_output=True, timeout=30, check=False)
+    tool("psql", "-q", database, "-c",
+         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 
 
 def cut_redis() -> None:
@@ -83,12 +146,20 @@ FAULTS = [
     (lambda: pause(some_gateway(), 5.0), 2),
     (lambda: pause("redis", 4.0), 2),
     (lambda: end("redis", signal.SIGTERM), 1),
+    (lose_redis, 1),
+    (empty_redis, 1),
+    (fill_redis, 1),
     (cut_redis, 3),
     (cut_database, 2),
     (lock_a_room, 3),
 ]
 
-while time.monotonic() - began < seconds:
-    time.sleep(chance.uniform(3.0, 10.0))
+done = 0
+while True:
+    rest = chance.uniform(3.0, 10.0)
+    if time.monotonic() - began + rest > seconds:
+        break
+    time.sleep(rest)
     chance.choices([fault for fault, _ in FAULTS], [weight for _, weight in FAULTS])[0]()
-say("no more faults")
+    done += 1
+say(f"no more faults, of {done}")
