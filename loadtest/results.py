@@ -114,9 +114,9 @@ def plot(title: str, series: dict[str, list[tuple[float, float]]], unit: str = "
         svg.append(f"<line x1='{left}' x2='{width - 10}' y1='{up(value):.1f}' y2='{up(value):.1f}' stroke='#ddd'/>"
                    f"<text x='{left - 6}' y='{up(value) + 4:.1f}' text-anchor='end'>{short(value)}{unit}</text>")
         svg.append(f"<text x='{across(end * step / 4):.1f}' y='{top + height + 16}' text-anchor='middle'>{end * step / 4:.0f} s</text>")
-    for x, name in marks:
+    for number, (x, name) in enumerate(marks):
         svg.append(f"<line x1='{across(x):.1f}' x2='{across(x):.1f}' y1='{top}' y2='{top + height}' stroke='#888' stroke-dasharray='4'/>"
-                   f"<text x='{across(x) + 4:.1f}' y='{top + 12}' fill='#555'>{escape(name)}</text>")
+                   f"<text x='{across(x) + 4:.1f}' y='{top + 12 + 13 * (number % 4)}' fill='#555'>{escape(name)}</text>")
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
         line = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in thinned(points))

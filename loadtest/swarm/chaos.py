@@ -3,9 +3,9 @@
     chaos.py SEED SECONDS
 
 Reads the processes from the environment that `run` sets. What is broken is mended again: a stopped process goes on, a
-killed one is started by `run`, a lock is let go, memory is given back. All of these are outages that deploy/RUNBOOK.md
-says are survived without losing an acknowledged message. Prints each fault with its time, and writes it to `told` in the
-folder of the run. Ends with 0 only when it has done all that it had to.
+killed one is started by `run`, a lock is let go, memory is given back. These are outages that deploy/RUNBOOK.md says are
+survived without losing an acknowledged message, and instances that stand still. Prints each fault with its time, and writes it
+to `told` in the folder of the run. Ends with 0 only when it has done all that it had to.
 """
 
 import json
