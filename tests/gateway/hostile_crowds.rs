@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use crate::http_raw::upgrade;
@@ -49,18 +49,21 @@ async fn ten_thousand_connections_from_one_address_leave_the_door_open_for_other
     let (left, answers, kept) =
         (Arc::new(AtomicUsize::new(CONNECTIONS)), Arc::new(Mutex::new(BTreeMap::new())), Arc::default());
     let kept: Arc<Mutex<Vec<TcpStream>>> = kept;
-    let entered = Arc::new(AtomicBool::new(false));
+    let (entered, is_crowded) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
     let mut crowd = JoinSet::new();
     let begun = Instant::now();
     for _ in 0..AT_ONCE {
         let (left, answers, kept, request) =
             (Arc::clone(&left), Arc::clone(&answers), Arc::clone(&kept), Arc::clone(&request));
-        let entered = Arc::clone(&entered);
+        let (entered, is_crowded) = (Arc::clone(&entered), Arc::clone(&is_crowded));
         crowd.spawn(async move {
             // The last of them come when the honest one is in: that one meets the flood and not its end.
             while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
                 || !entered.load(Ordering::Relaxed)
             {
+                if left.load(Ordering::Relaxed) <= CONNECTIONS - 1_000 {
+                    is_crowded.notify_one();
+                }
                 let (status, stream) = knock(address, &request).await;
                 *answers.lock().await.entry(status).or_insert(0_usize) += 1;
                 let mut kept = kept.lock().await;
@@ -70,9 +73,7 @@ async fn ten_thousand_connections_from_one_address_leave_the_door_open_for_other
             }
         });
     }
-    while left.load(Ordering::Relaxed) > CONNECTIONS - 1_000 {
-        tokio::task::yield_now().await;
-    }
+    is_crowded.notified().await;
     let honest = gateway.dial(&room.path()).jwt(&stack.jwt(&ada)).source("127.0.0.2");
     let mut honest = honest.connect().await;
     honest.wait_for("user_joined").await;
