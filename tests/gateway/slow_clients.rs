@@ -39,6 +39,7 @@ impl Talk<'_> {
         self.said += 1;
         let text = format!("number {}", self.said);
         self.sender.send(json!({"type": "send_message", "content": text, "client_id": text})).await;
+        // Those who read are told every message, once and in order, whoever else does not read: by count, not by time.
         for client in [&mut self.reader, &mut self.sender] {
             let heard = client.wait_for("new_message").await;
             assert_eq!(heard["message"]["content"], text, "everything comes, once and in order");
@@ -123,6 +124,7 @@ async fn a_thousand_who_never_read_cost_their_share_and_nobody_a_message() {
     }
 }
 
+/// A byte for each round of talk, so that the test takes as long as the talk and not as the bytes.
 #[tokio::test]
 async fn one_who_reads_a_byte_now_and_then_is_bounded_like_one_who_reads_nothing() {
     let stack = Stack::start().await;
@@ -143,6 +145,39 @@ async fn one_who_reads_a_byte_now_and_then_is_bounded_like_one_who_reads_nothing
     let closed = || gateway.metric("community_gateway_closes_total", &[("code", "4008")]);
     eventually("it was closed as too slow", || async { closed().await == 1.0 }).await;
     talk.round().await;
+}
+
+#[tokio::test]
+async fn one_on_a_narrow_line_is_bounded_likewise_and_misses_nothing_when_it_is_wide_again() {
+    let stack = Stack::start().await;
+    let gateway = without_limits(&stack).env("GATEWAY_OUTBOX_BYTES", CAP).start().await;
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, grace, slow) = (stack.user("ada").await, stack.user("grace").await, stack.user("slow").await);
+    let (sender, reader) = (gateway.enter(&room, &ada).await, gateway.enter(&room, &grace).await);
+    let proxy = ChaosProxy::before(gateway.public).await;
+    let dial = gateway.dial(&room.path()).jwt(&stack.jwt(&slow)).via(proxy.address);
+    let mut narrow = dial.connect().await;
+    let (epoch, offset) = place(&narrow.wait_for("room_state").await);
+    proxy.throttle(1_000);
+    let mut talk = Talk { stack: &stack, room, sender, reader, said: 0 };
+    while gateway.metric("community_gateway_outbox_overflow_total", &[]).await < 1.0 {
+        assert!(talk.said < 200, "{} heavy events fit into a narrow line and an outbox of {CAP} bytes", 4 * talk.said);
+        talk.round().await;
+        assert!(gateway.metric("community_gateway_outbox_bytes", &[]).await <= (CAP + 2 * EVENT) as f64);
+    }
+    proxy.heal();
+    drop(narrow);
+    let (mut back, mut resumed) = come_back(&gateway, &stack, &room.path(), &slow, (&epoch, offset)).await;
+    let mut missed = Vec::new();
+    loop {
+        assert_eq!(resumed["recovered"], true, "{resumed}");
+        missed.extend(texts(&resumed["events"]).into_iter().map(str::to_owned));
+        if resumed["hasMore"] == false {
+            break;
+        }
+        resumed = back.wait_for("resumed").await;
+    }
+    assert_eq!(missed, (1..=talk.said).map(|number| format!("number {number}")).collect::<Vec<_>>());
 }
 
 #[tokio::test]

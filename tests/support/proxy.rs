@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -43,7 +43,12 @@ pub struct ChaosProxy {
 impl ChaosProxy {
     /// A proxy in front of a server.
     pub async fn before(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0)), target).await
+    }
+
+    /// The same at this address: any of 127.0.0.0/8.
+    pub async fn at(address: SocketAddr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (mood, moods) = watch::channel(Mood::Good);
         let target = Arc::new(watch::Sender::new(target));
@@ -126,7 +131,10 @@ async fn serve(
     if *moods.borrow() == Mood::Cut {
         return;
     }
-    let Ok(server) = TcpStream::connect(target).await else { return };
+    // What waits for a slow line waits at its sender, and not here.
+    let Ok(socket) = TcpSocket::new_v4() else { return };
+    let _ = socket.set_recv_buffer_size(16 * 1024);
+    let Ok(server) = socket.connect(target).await else { return };
     let _ = (server.set_zero_linger(), server.set_nodelay(true), client.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let (there, back) = (moods.clone(), moods.clone());
