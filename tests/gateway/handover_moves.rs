@@ -1,5 +1,7 @@
 //! Work for Celery: from a message to the broker's list, whatever becomes of the gateway or the broker.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use community_gateway::handover::envelope::check;
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::dm;
+use crate::outages_stage::recovered;
 use crate::support::{GUARD, RedisServer, RoomSpec, Stack, TestClient, TestGateway, TestUser, UserSpec, eventually};
 
 pub struct Broker(MultiplexedConnection);
@@ -33,7 +36,9 @@ impl Broker {
     /// Waits until so many wait.
     pub async fn until(&mut self, list: &str, count: usize) -> Vec<(String, Value, Value)> {
         let waiting = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(10));
             loop {
+                tick.tick().await;
                 let waiting = self.waiting(list).await;
                 if waiting.len() >= count {
                     return waiting;
@@ -173,9 +178,11 @@ async fn the_broker_may_be_away_and_so_may_the_gateway() {
         redis::cmd("ZADD").arg("community:tasks").arg("XX").arg(0).arg(task).exec_async(&mut redis).await.unwrap();
     }
     let _next = start().await;
+    let back = Instant::now();
     server.restart().await;
     let mut broker = Broker::at(&server.url(0)).await;
     let tasks = broker.until("celery", 3).await;
+    recovered("the broker back: what was kept for it is there", back.elapsed(), None);
     let mut handed: Vec<_> = tasks.iter().map(|(_, arguments, _)| arguments["message_id"].as_str().unwrap()).collect();
     handed.sort_unstable();
     asked.sort_unstable();

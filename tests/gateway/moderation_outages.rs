@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::moderation_stage::{Stage, answer, heard, say, send};
+use crate::outages_stage::recovered;
 use crate::support::Act;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,10 +103,12 @@ async fn it_heals_by_itself() {
     let gateway = stage.gateway().start().await;
     let mut a = gateway.enter(&stage.room, &stage.author).await;
     assert_eq!(say(&mut a, "nobody listens").await["event"], "message_ack");
+    let back = Instant::now();
     stage.api.come_up().await;
     for round in 0.. {
         assert!(round < 2_000, "it never heals");
         if say(&mut a, &format!("something awful {round}")).await["action"] == "blocked" {
+            recovered("OpenAI back: messages are judged again", back.elapsed(), None);
             break;
         }
     }

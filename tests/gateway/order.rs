@@ -102,7 +102,7 @@ async fn who_comes_in_the_middle_sees_every_message_once() {
                 .unwrap()
                 < i32::try_from(at * 2).unwrap()
             {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await; // a poll
             }
             let mut client = gateway.dial(&room.path()).jwt(&stack.jwt(user)).connect().await;
             let state = client.expect_event("room_state").await;

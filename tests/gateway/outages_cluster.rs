@@ -1,46 +1,13 @@
 //! A Redis Cluster whose masters have replicas, on bad days: one dies or freezes, and its replica takes over.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::outages_stage::{pair_with, send_until_stored};
+use crate::outages_stage::{first_state, pair_with, send_until_stored};
 use crate::resume_replay::{place, without_limits};
-use crate::support::{RedisCluster, RoomSpec, Stack, TestClient, TestRoom, eventually};
-
-/// The texts of all messages that an event shows: itself, those of a replay, those of a state.
-fn shown(event: &Value) -> Vec<String> {
-    let events = event["events"].as_array().into_iter().flatten().filter(|event| event["event"] == "new_message");
-    let live = Some(event).filter(|event| event["event"] == "new_message");
-    let told = live.into_iter().chain(events).map(|event| &event["message"]);
-    let messages = told.chain(event["messages"].as_array().into_iter().flatten());
-    messages.map(|message| message["content"].as_str().unwrap().to_owned()).collect()
-}
-
-/// Waits until a client has been shown all of these, in whatever way.
-async fn is_shown(client: &mut TestClient, texts: &[String]) {
-    let mut missing: HashSet<&str> = texts.iter().map(String::as_str).collect();
-    let take = |event: &Value, missing: &mut HashSet<&str>| {
-        shown(event).iter().for_each(|text| _ = missing.remove(text.as_str()));
-        missing.is_empty()
-    };
-    for event in client.seen() {
-        take(&serde_json::from_str(event).unwrap(), &mut missing);
-    }
-    if !missing.is_empty() {
-        client.wait_until("all that was acknowledged", |event| take(event, &mut missing)).await;
-    }
-}
-
-/// No message came twice as an event.
-fn nothing_twice(client: &TestClient) {
-    let events = client.seen().iter().map(|event| serde_json::from_str::<Value>(event).unwrap());
-    let told: Vec<_> = events.filter(|event| event["messages"].is_null()).flat_map(|event| shown(&event)).collect();
-    let once: HashSet<_> = told.iter().collect();
-    assert_eq!(told.len(), once.len(), "{told:?}");
-}
+use crate::support::{RedisCluster, RoomSpec, Stack, TestRoom, eventually};
 
 #[tokio::test]
 async fn when_a_master_of_the_cluster_dies_its_replica_takes_over_and_nothing_is_lost() {
@@ -48,14 +15,12 @@ async fn when_a_master_of_the_cluster_dies_its_replica_takes_over_and_nothing_is
     let mut pair = pair_with(&[("GATEWAY_REDIS_URL", cluster.url())]).await;
     pair.talk("before").await;
     let away = pair.stack.user("away").await;
-    let (epoch, offset) = {
+    let (seen, (epoch, offset)) = {
         let mut client = pair.gateways[0].enter(&pair.room, &away).await;
         client.wait_for("user_joined").await;
-        let state: Value = serde_json::from_str(&client.seen()[0]).unwrap();
-        place(&state)
+        (client.seen().to_vec(), place(&first_state(&client)))
     };
     let (slot, master) = cluster.place(&format!("community:room:{{{}}}", pair.room.id)).await;
-    let mut texts = Vec::new();
     let over = AtomicBool::new(false);
     pair.heals("a master of the Cluster killed, its replica takes over (it waits 2 s)");
     tokio::join!(
@@ -66,36 +31,26 @@ async fn when_a_master_of_the_cluster_dies_its_replica_takes_over_and_nothing_is
         },
         async {
             // Some before it is noticed, one for as long as nobody has the slot, some after.
-            let mut after = 0;
+            let (mut number, mut after) = (0, 0);
             while after < 3 {
                 after += usize::from(over.load(Ordering::Acquire));
-                let text = format!("meanwhile {}", texts.len());
-                send_until_stored(&mut pair.clients[0], &text).await;
-                texts.push(text);
+                pair.send(0, &format!("meanwhile {number}")).await;
+                number += 1;
             }
         }
     );
     pair.works_again().await;
-    texts.extend(["from one".to_owned(), "from two".to_owned()]);
-    for text in &texts {
-        assert_eq!(pair.stored(text).await, 1, "{text} is stored once");
-    }
-    for client in &mut pair.clients {
-        is_shown(client, &texts).await;
-        nothing_twice(client);
-    }
-    pair.nobody_left();
 
     let dial = pair.gateways[1].dial(&pair.room.path()).jwt(&pair.stack.jwt(&away)).query("epoch", &epoch);
-    let mut back = dial.query("offset", &offset.to_string()).connect().await;
-    is_shown(&mut back, &texts).await;
-    nothing_twice(&back);
+    // Who was away has the place of Grace from here on, and is to be shown the same.
+    pair.takes_the_place(1, away, seen, dial.query("offset", &offset.to_string())).await;
+    pair.has_lost_nothing().await;
 
     // The old master comes back, empty, as a replica of the new one, and changes nothing.
     cluster.nodes[master].restart().await;
     cluster.works().await;
     pair.talk("after its return").await;
-    back.wait_until("after its return", |event| event["message"]["content"] == "after its return").await;
+    pair.has_lost_nothing().await;
 }
 
 #[tokio::test]
@@ -112,8 +67,7 @@ async fn when_a_master_of_the_cluster_freezes_its_replica_is_followed() {
     cluster.nodes[master].resume().await;
     cluster.works().await;
     pair.talk("after its return").await;
-    pair.all_of(&["before", "from one", "from two", "without it", "after its return"]).await;
-    pair.nobody_left();
+    pair.has_lost_nothing().await;
     for client in &mut pair.clients {
         client.send(json!({"type": "typing", "is_typing": true})).await;
         client.wait_for("typing").await;

@@ -1,12 +1,13 @@
 //! Postgres on bad days: gone, moved, read-only, full, with every connection taken, or behind a pgbouncer.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use crate::outages_stage::{Pair, pair_with, send_until_stored};
-use crate::support::{ChaosProxy, PgBouncer, PostgresPair, RoomSpec, Stack};
+use crate::support::{ChaosProxy, Names, PgBouncer, PostgresPair, PostgresServer, RoomSpec, Stack};
 
 /// Both instances reach Postgres through a proxy.
 async fn through_a_proxy() -> (ChaosProxy, Pair) {
@@ -44,25 +45,63 @@ async fn when_postgres_was_gone_and_came_back_all_goes_on() {
     pair.heals("Postgres gone, and back");
     proxy.heal();
     pair.works_again().await;
-    pair.all_of(&["before", "from one", "from two"]).await;
-    assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
-    pair.nobody_left();
 }
 
 #[tokio::test]
-async fn when_postgres_moved_to_another_address_it_is_followed() {
-    let (proxy, mut pair) = through_a_proxy().await;
+async fn when_postgres_is_killed_it_is_used_again_with_all_its_data() {
+    let postgres = PostgresServer::alone().await;
+    let stack = Stack::on_database(PostgresServer::url(postgres.address)).await;
+    let mut pair = Pair::on(stack, &[]).await;
     pair.talk("before").await;
-    // The name leads elsewhere from now on, and what was connected is cut off.
-    let elsewhere = ChaosProxy::before(split(&pair.stack.database_url()).0).await;
-    pair.heals("Postgres moved to another address");
-    proxy.cut();
-    proxy.lead_to(elsewhere.address);
-    proxy.heal();
+    // People talk all the time, so that it dies while something is being written.
+    for round in 0..2 {
+        let back = AtomicBool::new(false);
+        tokio::join!(
+            async {
+                postgres.kill().await;
+                postgres.restart().await;
+                back.store(true, Ordering::Release);
+            },
+            async {
+                for number in 0.. {
+                    pair.send(number % 2, &format!("meanwhile {round}.{number}")).await;
+                    if back.load(Ordering::Acquire) {
+                        break;
+                    }
+                }
+            }
+        );
+    }
+    pair.has_lost_nothing().await;
+    postgres.kill().await;
+    refuses_but_reads(&mut pair).await;
+    pair.is_not_ready("postgres").await;
+    pair.turns_newcomers_away().await;
+    pair.heals("Postgres killed (`kill -9`) and started again on its data");
+    postgres.restart().await;
     pair.works_again().await;
-    pair.all_of(&["before", "from one", "from two"]).await;
-    assert!(elsewhere.connections() > 0, "the new address is used");
-    pair.nobody_left();
+}
+
+#[tokio::test]
+async fn when_the_name_of_postgres_leads_to_another_address_it_is_followed() {
+    const NAME: &str = "postgres.chat.test";
+    let stack = Stack::start().await;
+    let (postgres, _) = split(&stack.database_url());
+    let old = ChaosProxy::at(SocketAddr::from(([127, 0, 0, 2], 0)), postgres).await;
+    let new = ChaosProxy::at(SocketAddr::from(([127, 0, 0, 3], old.address.port())), postgres).await;
+    let names = Names::of(NAME, old.address.ip());
+    let url = stack.database_url().replace(&postgres.to_string(), &format!("{NAME}:{}", old.address.port()));
+    let variables = [&names.variables()[..], &[("DATABASE_URL", url)]].concat();
+    let mut pair = Pair::on(stack, &variables).await;
+    pair.talk("before").await;
+    assert_eq!(new.connections(), 0);
+    names.lead(NAME, new.address.ip());
+    // Nobody asks for the name as long as its connections live.
+    pair.talk("the name leads elsewhere").await;
+    pair.heals("the name of Postgres leads to another address, and the old one is gone");
+    old.cut();
+    pair.works_again().await;
+    assert!(new.connections() > 0, "the new address is used");
 }
 
 #[tokio::test]
@@ -74,7 +113,6 @@ async fn a_postgres_that_falls_silent_is_waited_for() {
     pair.heals("Postgres silent, and answering again");
     proxy.heal();
     pair.works_again().await;
-    pair.all_of(&["before", "from one", "from two"]).await;
 }
 
 /// Runs a statement about the database of this test.
@@ -95,7 +133,6 @@ async fn a_primary_that_became_a_standby_is_left_when_it_no_longer_is() {
     pair.heals("a standby that takes writes again");
     on_database(&pair, "RESET default_transaction_read_only").await;
     pair.works_again().await;
-    pair.all_of(&["before", "from one", "from two"]).await;
 }
 
 #[tokio::test]
@@ -113,8 +150,6 @@ async fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     pair.heals("a full disk that has room again");
     sqlx::query("DROP TRIGGER disk_full ON community_message").execute(pair.stack.db()).await.unwrap();
     pair.works_again().await;
-    pair.all_of(&["before", "from one", "from two"]).await;
-    assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
 }
 
 #[tokio::test]
@@ -148,7 +183,7 @@ async fn while_every_connection_is_taken_sends_are_refused_in_time() {
         send_until_stored(client, "waits").await;
     }
     assert_eq!(pair.stored("waits").await, 2);
-    pair.all_of(&["before", "from one", "from two"]).await;
+    pair.has_lost_nothing().await;
 }
 
 #[tokio::test]
@@ -158,7 +193,6 @@ async fn behind_a_pgbouncer_in_transaction_mode_everything_works() {
     let variables = [("DATABASE_URL", bouncer.url()), ("GATEWAY_PGBOUNCER", "true".to_owned())];
     let mut pair = Pair::on(stack, &variables).await;
     pair.talk("before").await;
-    pair.works_again().await;
     let ada = &mut pair.clients[0];
     ada.send(json!({"type": "send_message", "content": "to be edited", "client_id": "edited"})).await;
     let ack = ada.wait_until("the ack", |event| event["event"] == "message_ack" && event["clientId"] == "edited").await;
@@ -169,18 +203,18 @@ async fn behind_a_pgbouncer_in_transaction_mode_everything_works() {
     pair.clients[0].wait_for("reaction_updated").await;
     pair.clients[0].send(json!({"type": "request_history", "limit": 50})).await;
     let history = pair.clients[0].wait_for("message_history").await;
-    assert!(history["messages"].as_array().unwrap().len() >= 4, "{history}");
+    assert!(history["messages"].as_array().unwrap().len() >= 2, "{history}");
     // The bouncer is restarted: its connections break, as those of Postgres would.
+    pair.heals("a pgbouncer restarted");
     bouncer.restart().await;
-    pair.talk("after its restart").await;
-    pair.all_of(&["before", "from one", "from two", "after its restart"]).await;
+    pair.works_again().await;
 }
 
 #[tokio::test]
 async fn when_postgres_fails_over_to_its_standby_nothing_that_was_acknowledged_is_lost() {
     let postgres = PostgresPair::start().await;
     let proxy = ChaosProxy::before(postgres.primary.address).await;
-    let stack = Stack::on_database(format!("postgres://postgres@{}/{}", proxy.address, PostgresPair::DATABASE)).await;
+    let stack = Stack::on_database(PostgresServer::url(proxy.address)).await;
     let mut pair = Pair::on(stack, &[]).await;
     for text in ["one", "two", "three"] {
         pair.talk(text).await;
@@ -193,7 +227,4 @@ async fn when_postgres_fails_over_to_its_standby_nothing_that_was_acknowledged_i
     pair.heals("Postgres failed over to its standby, from its promotion on");
     postgres.promote();
     pair.works_again().await;
-    pair.all_of(&["one", "two", "three", "from one", "from two"]).await;
-    assert_eq!(pair.stored("lost?").await, 0, "a refused message is not stored");
-    pair.nobody_left();
 }

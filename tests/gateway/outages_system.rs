@@ -1,26 +1,29 @@
-//! The machine on bad days: a clock that is wrong, no files left.
+//! The machine on bad days: a clock that is wrong, no files left, an instance that is killed or sent away.
 
 use std::process::Command;
 
-use crate::outages_stage::pair;
-use crate::support::{eventually, faketime};
+use crate::outages_stage::{Pair, first_state, pair, without_limits};
+use crate::resume_replay::place;
+use crate::support::faketime;
 
 #[tokio::test]
 async fn an_instance_whose_clock_is_ten_minutes_off_keeps_the_rooms_order() {
     for offset in ["-600", "+600"] {
         let mut pair = pair().await;
         pair.talk("before").await;
-        let wrong = pair.stack.gateway().env("GATEWAY_LIMIT_CONNECTS_PER_MINUTE", 0);
-        let wrong = wrong.env("LD_PRELOAD", faketime()).env("FAKETIME", offset).env("DONT_FAKE_MONOTONIC", 1);
-        pair.gateways[1] = wrong.start().await;
+        let clock = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(clock.path(), offset).unwrap();
+        let wrong = without_limits(&pair.stack).env("LD_PRELOAD", faketime()).env("DONT_FAKE_MONOTONIC", 1);
+        let wrong = wrong.env("FAKETIME_TIMESTAMP_FILE", clock.path().display()).env("FAKETIME_NO_CACHE", 1);
         let user = pair.stack.user("elsewhere in time").await;
-        // A connection token, which Redis's clock judges; a JWT's times are compared with the instance's own.
-        pair.clients[1] = pair.gateways[1].enter(&pair.room, &user).await;
+        // By a connection token, which Redis's clock judges; a JWT's times are compared with the instance's own.
+        pair.second_is(wrong, user).await;
         for number in 0..3 {
-            pair.talk(&format!("{number} from here")).await;
-            pair.clients.swap(0, 1);
-            pair.talk(&format!("{number} from there")).await;
-            pair.clients.swap(0, 1);
+            for (at, whence) in ["here", "there"].into_iter().enumerate() {
+                let text = format!("{number} from {whence}");
+                pair.send(at, &text).await;
+                pair.both_are_shown(&text).await;
+            }
         }
         let told: Vec<String> = sqlx::query_scalar("SELECT content FROM community_message ORDER BY created_at")
             .fetch_all(pair.stack.db())
@@ -37,6 +40,10 @@ async fn an_instance_whose_clock_is_ten_minutes_off_keeps_the_rooms_order() {
         .await
         .unwrap();
         assert!(skew < 300.0, "messages are timed by Postgres, not by the instance: {skew} s");
+        pair.has_lost_nothing().await;
+        pair.heals("a clock that was 10 minutes off, set right");
+        std::fs::write(clock.path(), "+0").unwrap();
+        pair.works_again().await;
     }
 }
 
@@ -58,6 +65,35 @@ async fn without_a_file_left_those_who_are_in_stay_and_the_others_wait() {
     pair.heals("no file left, and some again");
     limit("4096");
     pair.works_again().await;
-    pair.all_of(&["before", "without files", "from one", "from two"]).await;
-    eventually("all is well", || async { pair.gateways[0].ops("/readyz").await.status == 200 }).await;
+}
+
+/// Ada returns to the other instance with her ticket, and another instance takes the place of hers.
+async fn returns(pair: &mut Pair, ticket: &str, since: (String, u64)) {
+    let dial = pair.gateways[1].dial(&pair.room.path()).query("resume_token", ticket);
+    pair.comes_back(0, dial.query("epoch", &since.0).query("offset", &since.1.to_string())).await;
+    assert_eq!(pair.clients[0].expect_event("resumed").await["recovered"], true);
+    pair.gateways[0] = without_limits(&pair.stack).start().await;
+    pair.works_again().await;
+}
+
+#[tokio::test]
+async fn when_an_instance_is_killed_its_people_go_on_at_another() {
+    let mut pair = pair().await;
+    let (ticket, since) = (pair.clients[0].ticket().await, place(&first_state(&pair.clients[0])));
+    pair.heals("an instance killed (`kill -9`): its people are at another, and a new one is ready");
+    pair.gateways[0].kill9().await;
+    pair.send(1, "missed").await;
+    returns(&mut pair, &ticket, since).await;
+}
+
+#[tokio::test]
+async fn when_an_instance_is_drained_its_people_go_on_at_another() {
+    let mut pair = pair().await;
+    let (ticket, since) = (pair.clients[0].ticket().await, place(&first_state(&pair.clients[0])));
+    pair.heals("an instance drained (`SIGTERM`): its people are at another, and a new one is ready");
+    pair.gateways[0].begin_termination();
+    let (code, _) = pair.clients[0].expect_close().await;
+    assert_eq!(code, 1001);
+    pair.send(1, "missed").await;
+    returns(&mut pair, &ticket, since).await;
 }

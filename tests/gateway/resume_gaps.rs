@@ -1,6 +1,6 @@
 //! What was published and did not arrive, while everything seemed to be well.
 
-use crate::outages_stage::{pair, send_until_stored};
+use crate::outages_stage::pair;
 use crate::support::{Stack, eventually};
 
 /// Lets Redis obey commands, or not.
@@ -16,7 +16,7 @@ async fn what_was_logged_and_lost_on_its_way_is_found_by_comparing() {
     pair.talk("before").await;
     // The script logs the event and is refused the word to publish it; when it may, the event is logged already.
     rules(&pair.stack, &["-publish"]).await;
-    send_until_stored(&mut pair.clients[0], "lost on its way").await;
+    pair.send(0, "lost on its way").await;
     let log = format!("community:log:room:{}", pair.room.id);
     eventually("it is logged", || async {
         let logged: Vec<Vec<u8>> =
@@ -25,9 +25,9 @@ async fn what_was_logged_and_lost_on_its_way_is_found_by_comparing() {
     })
     .await;
     rules(&pair.stack, &["+publish"]).await;
-    pair.all_of(&["before", "lost on its way"]).await;
+    pair.has_lost_nothing().await;
     pair.talk("after").await;
-    pair.all_of(&["before", "lost on its way", "after"]).await;
+    pair.has_lost_nothing().await;
     for gateway in &pair.gateways {
         let found = gateway.metric("community_gateway_bus_gap_events_total", &[("source", "log")]).await;
         assert!(found >= 1.0, "{found}");
@@ -42,14 +42,13 @@ async fn an_instance_that_hears_nothing_is_not_ready_although_redis_answers_and_
     pair.stack.redis_server().command::<i64>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     pair.is_not_ready("fan_out").await;
     // Commands work, and comparing finds what is not heard.
-    send_until_stored(&mut pair.clients[0], "unheard").await;
-    pair.all_of(&["before", "unheard"]).await;
+    pair.send(0, "unheard").await;
+    pair.has_lost_nothing().await;
     pair.is_not_ready("fan_out").await;
     rules(&pair.stack, &["+subscribe", "+psubscribe", "+ssubscribe"]).await;
     for gateway in &pair.gateways {
         eventually("it is ready again", || async { gateway.ops("/readyz").await.status == 200 }).await;
     }
     pair.talk("after").await;
-    pair.all_of(&["before", "unheard", "after"]).await;
-    pair.nobody_left();
+    pair.has_lost_nothing().await;
 }

@@ -27,7 +27,8 @@
 //! | [`FakeOpenAi`] | a moderation API that judges by marks and fails as scripted: `score`, `next`, `always`, `hold`, `go_down`, `requests` |
 //! | [`ChaosProxy`] | a TCP proxy that can cut, delay, throttle, fall silent and lead elsewhere |
 //! | [`PgBouncer`] | a pgbouncer in transaction mode before a database |
-//! | [`PostgresPair`] | a primary and a standby that follows it synchronously, to be killed and promoted |
+//! | [`PostgresServer`], [`PostgresPair`] | a server to be killed and started again on its data; a primary and a standby that follows it synchronously, to be killed and promoted |
+//! | [`Names`] | names of hosts that lead where the test says, for one process |
 //! | [`RedisCluster`], [`WatchedRedis`] | three nodes of a Cluster, with a replica each if need be; a primary, a replica and three Sentinels |
 //! | [`eventually`] | polls a condition for what no event announces (counters, keys, rows) |
 //!
@@ -40,6 +41,7 @@
 mod client;
 mod gateway;
 mod http;
+mod names;
 mod openai;
 mod pgbouncer;
 mod postgres;
@@ -57,9 +59,10 @@ use std::time::Duration;
 pub use client::*;
 pub use gateway::*;
 pub use http::ask;
+pub use names::Names;
 pub use openai::{Act, FakeOpenAi};
 pub use pgbouncer::PgBouncer;
-pub use postgres_pair::PostgresPair;
+pub use postgres_pair::{PostgresPair, PostgresServer};
 pub use proxy::ChaosProxy;
 pub use redis_server::RedisServer;
 pub use redis_setups::{RedisCluster, WatchedRedis};

@@ -1,4 +1,5 @@
-//! Two Postgres servers of the test's own: a primary, and a standby that has every commit before it is acknowledged.
+//! Postgres servers of the test's own: one to be killed and started again on its data, or a primary, and a standby that
+//! has every commit before it is acknowledged.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,9 @@ use super::process::Process;
 use super::redis_server::next_port;
 use super::{GUARD, eventually};
 
+/// The database with Django's tables, of the user `postgres`.
+const DATABASE: &str = "chat";
+
 /// The primary and its standby.
 pub struct PostgresPair {
     pub primary: PostgresServer,
@@ -21,26 +25,16 @@ pub struct PostgresPair {
 pub struct PostgresServer {
     pub address: SocketAddr,
     process: Mutex<Process>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl PostgresPair {
-    /// The database with Django's tables, of the user `postgres`.
-    pub const DATABASE: &str = "chat";
-
     pub async fn start() -> Self {
-        let directory = folder();
-        let data = directory.path().join("data");
-        run("initdb", &["--pgdata", text(&data), "-U", "postgres", "--auth=trust", "--locale=C.UTF-8", "--no-sync"]);
-        let primary = PostgresServer::start(directory).await;
-        primary.sql("postgres", &format!("CREATE DATABASE {}", Self::DATABASE));
-        let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/schema.sql");
-        primary.psql(Self::DATABASE, &["-f", schema]);
-
+        let primary = PostgresServer::alone().await;
         let directory = folder();
         let (data, from) = (directory.path().join("data"), format!("postgres://postgres@{}/", primary.address));
         run("pg_basebackup", &["-D", text(&data), "-d", &from, "-R", "-X", "stream", "-c", "fast", "--no-sync"]);
-        let standby = PostgresServer::start(directory).await;
+        let standby = PostgresServer::on(directory).await;
         primary.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
         primary.sql("postgres", "SELECT pg_reload_conf()");
         eventually("the standby follows synchronously", || async {
@@ -57,32 +51,49 @@ impl PostgresPair {
 }
 
 impl PostgresServer {
+    /// A server with an empty database of Django's tables.
+    pub async fn alone() -> Self {
+        let directory = folder();
+        let data = directory.path().join("data");
+        run("initdb", &["--pgdata", text(&data), "-U", "postgres", "--auth=trust", "--locale=C.UTF-8", "--no-sync"]);
+        let server = Self::on(directory).await;
+        server.sql("postgres", &format!("CREATE DATABASE {DATABASE}"));
+        server.psql(DATABASE, &["-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/schema.sql")]);
+        server
+    }
+
     /// Starts it on the data that is there.
-    async fn start(directory: TempDir) -> Self {
+    async fn on(directory: TempDir) -> Self {
         for _ in 0..50 {
             let port = next_port();
-            let settings = [
-                ("listen_addresses", "127.0.0.1"),
-                ("unix_socket_directories", ""),
-                ("fsync", "off"),
-                ("shared_buffers", "32MB"),
-                ("dynamic_shared_memory_type", "mmap"),
-                ("timezone", "UTC"),
-            ];
-            let mut words = as_postgres();
-            words.push(text(&bin().join("postgres")).to_owned());
-            words.extend(["-D".to_owned(), text(&directory.path().join("data")).to_owned(), format!("-p{port}")]);
-            words.extend(settings.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]));
-            let process = Process::spawn(&words[0], &words[1..], &[]);
-            let up = process.output().find(|line| line.contains("ready to accept").then_some(()));
-            if tokio::time::timeout(GUARD, up).await.expect("Postgres says neither yes nor no").is_some() {
-                let address = SocketAddr::from(([127, 0, 0, 1], port));
-                return Self { address, process: Mutex::new(process), _directory: directory };
+            match spawn(&directory, port).await {
+                Ok(process) => {
+                    let address = SocketAddr::from(([127, 0, 0, 1], port));
+                    return Self { address, process: Mutex::new(process), directory };
+                }
+                Err(said) => assert!(said.contains("Address already in use"), "Postgres did not start: {said}"),
             }
-            let said = process.output().lines().join("\n");
-            assert!(said.contains("Address already in use"), "Postgres did not start: {said}");
         }
         panic!("no port for a Postgres could be found");
+    }
+
+    /// The URL of its database, for whoever reaches it at this address.
+    pub fn url(address: SocketAddr) -> String {
+        format!("postgres://postgres@{address}/{DATABASE}")
+    }
+
+    /// Starts it again on its data and its port, after [`PostgresServer::kill`].
+    pub async fn restart(&self) {
+        let mut process = self.process.lock().await;
+        assert!(process.has_ended(), "kill it first");
+        // What the killed one left behind ends by itself; till then it does not start.
+        for _ in 0..50 {
+            match spawn(&self.directory, self.address.port()).await {
+                Ok(started) => return *process = started,
+                Err(said) => assert!(said.contains("shared memory block"), "Postgres did not come back: {said}"),
+            }
+        }
+        panic!("what is left of the killed Postgres does not end");
     }
 
     /// Kills it: connections break, new ones are refused.
@@ -102,6 +113,28 @@ impl PostgresServer {
         let mut psql = Command::new("psql");
         psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url]).args(what);
         output(psql)
+    }
+}
+
+/// Starts a server on a folder's data and waits until it takes connections; what it said when it ended before that.
+async fn spawn(directory: &TempDir, port: u16) -> Result<Process, String> {
+    let settings = [
+        ("listen_addresses", "127.0.0.1"),
+        ("unix_socket_directories", ""),
+        ("fsync", "off"),
+        ("shared_buffers", "32MB"),
+        ("dynamic_shared_memory_type", "mmap"),
+        ("timezone", "UTC"),
+    ];
+    let mut words = as_postgres();
+    words.push(text(&bin().join("postgres")).to_owned());
+    words.extend(["-D".to_owned(), text(&directory.path().join("data")).to_owned(), format!("-p{port}")]);
+    words.extend(settings.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]));
+    let process = Process::spawn(&words[0], &words[1..], &[]);
+    let up = process.output().find(|line| line.contains("ready to accept").then_some(()));
+    match tokio::time::timeout(GUARD, up).await.expect("Postgres says neither yes nor no") {
+        Some(()) => Ok(process),
+        None => Err(process.output().lines().join("\n")),
     }
 }
 
