@@ -19,7 +19,8 @@ impl Names {
     /// One name that leads to an address.
     pub fn of(name: &str, address: IpAddr) -> Self {
         let file = NamedTempFile::new().expect("a temporary file");
-        let names = Self { file, changed: Mutex::new(SystemTime::now()) };
+        let made = file.as_file().metadata().and_then(|of| of.modified()).expect("our own file");
+        let names = Self { file, changed: Mutex::new(made) };
         names.lead(name, address);
         names
     }
