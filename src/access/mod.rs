@@ -5,6 +5,7 @@
 pub mod address;
 pub mod admission;
 pub mod bucket;
+pub mod clock;
 pub mod content;
 pub mod grant;
 pub mod hits;
@@ -24,7 +25,7 @@ use nonce::Claim;
 pub use nonce::{Nonce, Nonces};
 use quota::{Quota, QuotaError, Ticket, Window};
 
-use crate::domain::{RoomId, Trust, UserId, Venue};
+use crate::domain::{ConnectionId, RoomId, Trust, UserId, Venue};
 use crate::keyspace;
 use crate::store::{Sent, Store};
 use crate::text::has_link;
@@ -93,17 +94,29 @@ impl Access {
     ///
     /// # Errors
     /// The refusal that its sender gets.
-    pub async fn check(&self, venue: Venue, user: UserId, command: ClientCommand) -> Result<Permit, Refusal> {
+    pub async fn check(
+        &self,
+        connection: ConnectionId,
+        venue: Venue,
+        user: UserId,
+        command: ClientCommand,
+    ) -> Result<Permit, Refusal> {
         let (name, client_id) = (command.name(), command.client_id().map(str::to_owned));
-        self.decide(venue, user, command).await.map_err(|refusal| refusal.to(name, client_id))
+        self.decide(connection, venue, user, command).await.map_err(|refusal| refusal.to(name, client_id))
     }
 
-    async fn decide(&self, venue: Venue, user: UserId, command: ClientCommand) -> Result<Permit, Refusal> {
+    async fn decide(
+        &self,
+        connection: ConnectionId,
+        venue: Venue,
+        user: UserId,
+        command: ClientCommand,
+    ) -> Result<Permit, Refusal> {
         let grant = self.grants.of(venue, user).await.map_err(|denied| refusal(&denied))?;
         let mut sending = None;
         let tickets = match &command {
             ClientCommand::SendMessage(message) => {
-                sending = self.look_up(&grant, message).await?;
+                sending = self.look_up(connection, &grant, message).await?;
                 match self.check_unless_sent(&grant, message, sending.as_ref()).await {
                     Ok(tickets) => tickets,
                     Err(refusal) => {
@@ -148,14 +161,20 @@ impl Access {
     }
 
     /// Finds out whether a message was sent before, by its `client_id`.
-    async fn look_up(&self, grant: &Grant, message: &SendMessage) -> Result<Option<Sending>, Refusal> {
+    async fn look_up(
+        &self,
+        connection: ConnectionId,
+        grant: &Grant,
+        message: &SendMessage,
+    ) -> Result<Option<Sending>, Refusal> {
         let Some(client_id) = &message.client_id else { return Ok(None) };
         let author = grant.person.id;
         let unavailable = |error: &dyn std::fmt::Display| {
             tracing::warn!(%error, "a `client_id` could not be looked up");
             Refusal::after(Code::Unavailable, SOON)
         };
-        Ok(Some(match self.nonces.claim(author, client_id).await.map_err(|error| unavailable(&error))? {
+        let claim = self.nonces.claim(connection, author, client_id).await;
+        Ok(Some(match claim.map_err(|error| unavailable(&error))? {
             Claim::Stored(ack) => Sending::Acknowledged(ack),
             Claim::New(nonce) => Sending::Unsent(nonce),
             Claim::Again(nonce) => match self.store.sent_at(nonce.id, author).await {

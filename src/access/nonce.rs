@@ -2,7 +2,8 @@
 //! any instance, after any reconnect.
 //!
 //! The name is bound to a message's id before anything is written, and to its ack afterwards. While one connection writes
-//! it, the others who ask wait for its ack. Must never give a name two ids.
+//! it, the others who ask wait for its ack. A claim that Redis runs too late binds nothing, and a connection whose claim was
+//! answered with nothing may claim again. Must never give a name two ids.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -11,8 +12,9 @@ use redis::Script;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use super::clock::Clock;
 use super::quota::within;
-use crate::domain::{MessageId, UserId};
+use crate::domain::{ConnectionId, MessageId, UserId};
 use crate::keyspace;
 use crate::realtime::Connection;
 use crate::telemetry::Metrics;
@@ -65,30 +67,34 @@ pub enum NonceError {
 #[derive(Clone)]
 pub struct Nonces {
     connection: Connection,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
 impl Nonces {
     /// Names over a connection to the realtime database.
     #[must_use]
-    pub fn new(connection: Connection, metrics: Arc<Metrics>) -> Self {
-        Self { connection, metrics }
+    pub fn new(connection: Connection, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Self { connection, clock, metrics }
     }
 
-    /// Claims a name for a user, waiting for who writes its message now.
+    /// Claims a name for a user, waiting for who writes its message now. A connection that claims a name once more has it:
+    /// it takes one command after the other, so the first one is over, and its claim may only not have been answered.
     ///
     /// # Errors
     /// When somebody else writes it for too long, or Redis does not answer.
-    pub async fn claim(&self, user: UserId, client_id: &str) -> Result<Claim, NonceError> {
-        let (key, owner) = (keyspace::nonce(user, client_id), Uuid::new_v4().to_string());
-        let fresh = MessageId::generate();
+    pub async fn claim(&self, connection: ConnectionId, user: UserId, client_id: &str) -> Result<Claim, NonceError> {
+        let (key, owner) = (keyspace::nonce(user, client_id), connection.to_string());
+        let fresh = MessageId::generate().to_string();
+        let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
         let give_up = Instant::now() + PATIENCE;
         loop {
-            let mut call = CLAIM.key(&key);
-            call.arg(fresh.to_string()).arg(&owner);
-            call.arg(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)).arg(keyspace::NONCE_SECONDS);
-            let asked: Result<(String, String, Vec<u8>), _> =
-                within(call.invoke_async(&mut self.connection.clone())).await;
+            let claiming = |deadline| {
+                let mut call = CLAIM.key(&key);
+                call.arg(deadline).arg(&fresh).arg(&owner).arg(lease).arg(keyspace::NONCE_SECONDS);
+                call
+            };
+            let asked = self.clock.call::<(String, String, Vec<u8>)>(&self.connection, claiming).await;
             let (word, id, ack) = asked.map_err(|_| self.failed())?;
             let id = Uuid::parse_str(&id).map(MessageId).map_err(|_| self.failed())?;
             match word.as_str() {

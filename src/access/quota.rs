@@ -152,7 +152,7 @@ fn unique() -> String {
 }
 
 /// How long one call may take.
-const DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Gives a call its deadline: while the connection is being made again, the client would wait without end. `None` is
 /// no answer in time.

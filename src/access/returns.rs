@@ -3,13 +3,13 @@
 //! A user's tickets are revoked by another generation, or up to a session version; what says so lives longer than any
 //! ticket that was given before. Must never take a ticket for good when Redis does not answer.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::Script;
 use uuid::Uuid;
 
+use super::clock::Clock;
 use super::quota::within;
 use crate::domain::{Micros, UserId};
 use crate::keyspace;
@@ -37,23 +37,22 @@ pub enum ReturnError {
 pub struct Returns {
     connection: Connection,
     life: Duration,
-    /// How much Redis's clock is ahead of ours, in microseconds, as it was last seen.
-    ahead: AtomicI64,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
 impl Returns {
     /// Over a connection to the realtime database. `life` is how long a ticket is good.
     #[must_use]
-    pub fn new(connection: Connection, life: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { connection, life, ahead: AtomicI64::new(0), metrics }
+    pub fn new(connection: Connection, clock: Clock, life: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { connection, life, clock, metrics }
     }
 
     /// When a ticket expires that is given now.
     #[must_use]
     pub fn expiry(&self) -> Micros {
         let life = i64::try_from(self.life.as_micros()).unwrap_or(i64::MAX);
-        Micros(Micros::now().0.saturating_add(self.ahead.load(Ordering::Relaxed)).saturating_add(life))
+        Micros(self.clock.now().0.saturating_add(life))
     }
 
     /// The generation of the tickets that a user is given now, and when the user's sessions were logged out last: what
@@ -66,11 +65,11 @@ impl Returns {
         let asked: Result<(Option<u64>, i64, Option<i64>), _> =
             within(call.invoke_async(&mut self.connection.clone())).await;
         let (generation, now, ended) = asked.map_err(|_| self.failed())?;
-        self.note(now);
+        self.clock.note(now);
         Ok((generation.unwrap_or(0), Micros(ended.unwrap_or(0))))
     }
 
-    /// Uses a ticket up.
+    /// Uses a ticket up. When Redis does not answer in time, it does not later either: the ticket stays good.
     ///
     /// # Errors
     /// Why it is not good.
@@ -82,12 +81,16 @@ impl Returns {
         generation: u64,
         expires: Micros,
     ) -> Result<(), ReturnError> {
-        let mut call = REDEEM.key(keyspace::resume_used(user, id));
-        call.key(keyspace::resume_ended(user)).arg(expires.0).arg(generation);
-        call.arg(session_version.map(|version| version.to_string()).unwrap_or_default());
-        let asked: Result<(String, i64), _> = within(call.invoke_async(&mut self.connection.clone())).await;
+        let version = session_version.map(|version| version.to_string()).unwrap_or_default();
+        let redeeming = |deadline| {
+            let mut call = REDEEM.key(keyspace::resume_used(user, id));
+            call.key(keyspace::resume_ended(user));
+            call.arg(deadline).arg(expires.0).arg(generation).arg(&version);
+            call
+        };
+        let asked = self.clock.call::<(String, i64)>(&self.connection, redeeming).await;
         let (word, now) = asked.map_err(|_| self.failed())?;
-        self.note(now);
+        self.clock.note(now);
         match word.as_str() {
             "ok" => Ok(()),
             "expired" => Err(ReturnError::Expired),
@@ -101,10 +104,7 @@ impl Returns {
         let key = keyspace::resume_ended(user);
         let mut revoke = redis::pipe();
         match older_than {
-            Some(version) => {
-                let now = Micros::now().0.saturating_add(self.ahead.load(Ordering::Relaxed));
-                revoke.atomic().hset(&key, "version", version).hset(&key, "at", now)
-            }
+            Some(version) => revoke.atomic().hset(&key, "version", version).hset(&key, "at", self.clock.now().0),
             None => revoke.atomic().hset(&key, "generation", rand::random::<u64>() | 1),
         };
         // Longer than any ticket given before, whatever the clocks say of its time.
@@ -113,10 +113,6 @@ impl Returns {
             self.failed();
             tracing::error!(user = user.0, "resume tickets could not be revoked: they are good until they expire");
         }
-    }
-
-    fn note(&self, now: i64) {
-        self.ahead.store(now - Micros::now().0, Ordering::Relaxed);
     }
 
     fn failed(&self) -> ReturnError {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use uuid::Uuid;
 
@@ -68,7 +68,8 @@ impl MessageId {
     }
 }
 
-/// One socket of this process. Never reused while the process lives.
+/// One socket, of this process or of another: where a process begins to count is random, so that it takes no number that
+/// another has given out. Fits into the whole numbers of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
@@ -76,7 +77,8 @@ impl ConnectionId {
     /// Takes the next id.
     #[must_use]
     pub fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        static NEXT: LazyLock<AtomicU64> =
+            LazyLock::new(|| AtomicU64::new(u64::from(rand::random::<u32>() & 0xF_FFFF) << 32 | 1));
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -7,6 +7,7 @@ use super::BuildError;
 use crate::access::address::Guesses;
 use crate::access::admission::{self, Admission};
 use crate::access::bucket::Rate;
+use crate::access::clock::Clock;
 use crate::access::once::Once;
 use crate::access::quota::{Quota, Window};
 use crate::access::returns::Returns;
@@ -158,12 +159,13 @@ pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Met
     let reports = quota("reports", keyspace::report_window, &reports(limits));
     let changes = quota("changes", keyspace::change_window, &changes(limits));
     let sends = quota("messages", keyspace::send_window, &sends(limits));
-    let nonces = Nonces::new(bus.connection(), Arc::clone(metrics));
+    let clock = Clock::default();
+    let nonces = Nonces::new(bus.connection(), clock.clone(), Arc::clone(metrics));
     Sessions {
         login: Login::new(cache.clone(), Verifier::new(config.auth.secret_key.expose())),
         tickets: Tickets {
             sealer: Live::new(Sealer::new(config.auth.secret_key.expose())),
-            returns: Returns::new(bus.connection(), config.auth.resume, Arc::clone(metrics)),
+            returns: Returns::new(bus.connection(), clock, config.auth.resume, Arc::clone(metrics)),
             life: config.auth.resume,
             returned: parking_lot::Mutex::default(),
         },

@@ -182,7 +182,7 @@ impl Sessions {
         let seating = Seating::of(&command);
         let began = Instant::now();
         let span = Span::child("access", Kind::Internal);
-        let permit = span.within(pin!(self.access.check(actor.venue, actor.user, command))).await;
+        let permit = span.within(pin!(self.access.check(actor.connection, actor.venue, actor.user, command))).await;
         drop(span);
         self.metrics.leg_seconds.observe(Leg::Access, topic, began.elapsed());
         let mut permit = permit?;

@@ -1,8 +1,16 @@
 //! `client_id`: one message, whatever is repeated, wherever.
 
+use std::sync::Arc;
+
+use community_gateway::access::Nonces;
+use community_gateway::access::clock::Clock;
+use community_gateway::access::nonce::Claim;
+use community_gateway::bus::Bus;
+use community_gateway::domain::{ConnectionId, UserId};
+use community_gateway::telemetry::Metrics;
 use serde_json::{Value, json};
 
-use crate::support::{RoomSpec, Stack, TestClient};
+use crate::support::{RedisServer, RoomSpec, Stack, TestClient};
 
 fn send(client_id: &str) -> Value {
     json!({"type": "send_message", "content": "hello", "client_id": client_id})
@@ -136,4 +144,19 @@ async fn a_repeat_is_acknowledged_with_the_place_in_the_thread_that_the_message_
     again.send(answer).await;
     assert_eq!(again.wait_for("message_ack").await, ack);
     assert_eq!(rows(&stack).await, 2, "the question and one answer");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_not_answered_claims_a_name_again_and_others_wait() {
+    let server = RedisServer::start().await;
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let bus = Bus::connect(&server.deployment(3), Arc::clone(&metrics)).await.unwrap();
+    let nonces = Nonces::new(bus.connection(), Clock::default(), metrics);
+    let (one, two) = (ConnectionId::next(), ConnectionId::next());
+    let claim = async |connection| nonces.claim(connection, UserId(1), "x").await.unwrap();
+    let Claim::New(first) = claim(one).await else { panic!("nobody asked before") };
+    let Claim::Again(again) = claim(one).await else { panic!("it is its own") };
+    assert_eq!(first.id, again.id);
+    let (claimed, ()) = tokio::join!(claim(two), nonces.settle(&again, b"the ack"));
+    assert!(matches!(&claimed, Claim::Stored(ack) if ack == b"the ack"), "it waits: {claimed:?}");
 }

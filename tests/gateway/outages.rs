@@ -1,12 +1,12 @@
 //! Bad days: a dependency that is away, at the start or later. Nothing hangs, clients are told, everything returns.
 
-use serde_json::{Value, json};
-
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use crate::outages_stage::{Pair, first_state, pair, send_until_stored};
+use crate::resume_replay::place;
 use crate::support::{RoomSpec, Stack, TestClient, eventually};
 use crate::tap::Tap;
 
@@ -83,6 +83,51 @@ async fn while_redis_stands_still_for_half_a_minute_clients_are_told_and_afterwa
     pair.stack.redis_server().resume().await;
     pair.send(0, "in flight").await;
     pair.works_again().await;
+}
+
+#[tokio::test]
+async fn what_was_refused_while_redis_stood_still_goes_through_when_it_is_sent_again() {
+    let mut pair = pair().await;
+    for client in &mut pair.clients {
+        send_until_stored(client, "Redis knows the scripts").await;
+    }
+    pair.stack.redis_server().pause().await;
+    pair.refuses_sends().await;
+    pair.stack.redis_server().resume().await;
+    for client in &mut pair.clients {
+        send_until_stored(client, "it works again").await; // the claims that came too late were run before
+        client.send(json!({"type": "send_message", "content": "lost?", "client_id": "c"})).await;
+        let is_answer = |event: &Value| event["event"] == "message_ack" || event["event"] == "error";
+        let answer = client.wait_until("an answer", is_answer).await;
+        assert_eq!(answer["event"], "message_ack", "nobody is writing it: {answer}");
+    }
+    assert_eq!(pair.stored("lost?").await, 2, "one of each");
+}
+
+#[tokio::test]
+async fn a_ticket_that_redis_could_not_check_while_it_stood_still_is_good_afterwards() {
+    let mut pair = pair().await;
+    pair.talk("before").await;
+    let state = first_state(&pair.clients[0]);
+    let (mut ticket, (epoch, offset)) = (pair.clients[0].ticket().await, place(&state));
+    let come_back = |gateway: usize, ticket: &str| {
+        let dial = pair.gateways[gateway].dial(&pair.room.path()).query("resume_token", ticket);
+        dial.query("epoch", &epoch).query("offset", &offset.to_string()).connect()
+    };
+    for gateway in 0..2 {
+        // Redis knows the scripts from then on.
+        ticket = come_back(gateway, &ticket).await.ticket().await;
+    }
+    pair.stack.redis_server().pause().await;
+    for gateway in 0..2 {
+        assert_eq!(come_back(gateway, &ticket).await.expect_close().await.0, 1013);
+    }
+    pair.stack.redis_server().resume().await;
+    pair.gateways[0].ready().await;
+    pair.gateways[1].ready().await;
+    let resumed = come_back(1, &ticket).await.expect_event("resumed").await;
+    assert_eq!(resumed["events"][0]["message"]["content"], "before");
+    assert_eq!(come_back(0, &ticket).await.expect_close().await.0, 4001, "once, on any instance");
 }
 
 #[tokio::test]
