@@ -228,8 +228,8 @@ pub fn connect_window(user: UserId) -> String {
     format!("rate_limit:community:connects:{user}")
 }
 
-/// ZSET `instance/connection` → lease end: a user's open sockets; the user is online while it exists. `grace` holds it
-/// for a moment after the last socket. Ours; expires with the leases.
+/// ZSET connection → lease end: a user's open sockets; the user is online while it exists. `grace` holds it for a moment
+/// after the last socket. Ours; expires with the leases.
 #[must_use]
 pub fn sockets(user: UserId) -> String {
     let user = tagged(user);

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use community_gateway::domain::{Micros, UserId};
+use community_gateway::domain::{ConnectionId, Micros, UserId};
 use community_gateway::identity::{Sealer, Ticket};
 use libfuzzer_sys::fuzz_target;
 use uuid::Uuid;
@@ -12,10 +12,11 @@ use uuid::Uuid;
 static SEALER: LazyLock<Sealer> = LazyLock::new(|| Sealer::new("the secret of this target"));
 
 // A ticket, and what is done to it: another character at one place, or another text altogether.
-fuzz_target!(|input: (u128, i64, Option<i64>, (u64, i64), u8, char, &str)| {
-    let (id, user, session_version, (generation, expires), at, letter, text) = input;
+fuzz_target!(|input: (u128, i64, Option<i64>, (u64, i64, u64), u8, char, &str)| {
+    let (id, user, session_version, (generation, expires, connection), at, letter, text) = input;
     let (id, user, expires) = (Uuid::from_u128(id), UserId(user), Micros(expires));
-    let ticket = Ticket { id, user, session_version, generation, expires };
+    let connection = ConnectionId(connection);
+    let ticket = Ticket { id, user, session_version, generation, expires, connection };
     let sealed = SEALER.seal(&ticket);
     assert_eq!(SEALER.open(&sealed), Ok(ticket));
     let at = usize::from(at) % sealed.len();

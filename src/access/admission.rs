@@ -1,7 +1,8 @@
 //! Who may open another socket: so many open at once and so many new ones in a while for each user, across instances.
 //!
 //! A socket's place in Redis is a lease that this instance renews; after a crash the count heals when the leases end.
-//! Leaving never waits: a place is given back by the one task behind this, or if the queue to it is full, by time.
+//! Leaving never waits: a place is given back by the one task behind this, or if the queue to it is full, by time. Who
+//! returns takes the place of the socket that it had, which may be half open and count still; that one is ended.
 //!
 //! The places tell who is online at all: a user with a place, or within the grace after the last one. The first place
 //! and the end of the grace are announced by the scripts; who watches must look again from time to time, because the
@@ -9,6 +10,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use tokio::time::Instant;
 
 use super::quota::{micros, within};
 use crate::config::Live;
-use crate::domain::{ConnectionId, InstanceName, Topic, UserId};
+use crate::domain::{ConnectionId, Topic, UserId};
 use crate::keyspace;
 use crate::lifecycle::Lifecycle;
 use crate::realtime::{self, Connection};
@@ -41,6 +43,8 @@ const SHARDS: usize = 32;
 const PIPELINED: usize = 64;
 /// How much later than its end a grace is looked at, so that Redis's clock has surely passed it.
 const MARGIN: Duration = Duration::from_millis(50);
+/// Users whose grace is over that are looked at before renewals have their turn.
+const SETTLED: usize = 1_024;
 /// Places waiting to be given back; what comes beyond is left to its lease.
 const QUEUE: usize = 65_536;
 
@@ -88,19 +92,22 @@ pub enum AdmissionError {
 /// The open sockets of some users, in the least memory: nearly everybody has one.
 type Held = BTreeSet<(UserId, ConnectionId)>;
 
+/// Users whose last socket is gone, in the order in which their graces end.
+type Leaving = VecDeque<(Instant, UserId)>;
+
 /// The admission of users. Cloning is cheap and gives the same one.
 #[derive(Clone)]
 pub struct Admission(Arc<Inner>);
 
 struct Inner {
     connection: Connection,
-    instance: InstanceName,
     limits: Live<Limits>,
     metrics: Arc<Metrics>,
     announcement: Box<dyn Fn(UserId, bool) -> Vec<u8> + Send + Sync>,
     held: Box<[Mutex<Held>]>,
     released: mpsc::Sender<(UserId, ConnectionId)>,
     queue: Mutex<Option<mpsc::Receiver<(UserId, ConnectionId)>>>,
+    handed_over: AtomicBool,
 }
 
 /// A socket's place. Dropping it gives the place back.
@@ -118,7 +125,6 @@ impl Admission {
     #[must_use]
     pub fn new(
         connection: Connection,
-        instance: InstanceName,
         limits: Limits,
         metrics: Arc<Metrics>,
         announcement: impl Fn(UserId, bool) -> Vec<u8> + Send + Sync + 'static,
@@ -126,7 +132,14 @@ impl Admission {
         let (released, queue) = mpsc::channel(QUEUE);
         let held = (0..SHARDS).map(|_| Mutex::default()).collect();
         let (queue, announcement, limits) = (Mutex::new(Some(queue)), Box::new(announcement), Live::new(limits));
-        Self(Arc::new(Inner { connection, instance, limits, metrics, announcement, held, released, queue }))
+        let handed_over = AtomicBool::new(false);
+        Self(Arc::new(Inner { connection, limits, metrics, announcement, held, released, queue, handed_over }))
+    }
+
+    /// Makes the graces of those who leave from now on as long as a lease, and announces no end of theirs: the clients
+    /// return on another instance, or it is as if this one had died. Their places are free at once nevertheless.
+    pub fn hand_over(&self) {
+        self.0.handed_over.store(true, Ordering::Release);
     }
 
     /// Lets other numbers hold from now on, for who comes.
@@ -148,7 +161,7 @@ impl Admission {
         });
     }
 
-    /// Admits one socket of a user.
+    /// Admits one socket of a user: one that returns in place of the one it had.
     ///
     /// # Errors
     /// When a limit is reached, or Redis does not answer within two seconds, or fails.
@@ -159,14 +172,16 @@ impl Admission {
         &self,
         user: UserId,
         connection: ConnectionId,
-        resumed: bool,
+        former: Option<ConnectionId>,
     ) -> Result<Admitted, AdmissionError> {
         let (inner, limits) = (&self.0, **self.0.limits.load());
         let mut admitted = Admitted { admission: self.clone(), user, connection, taken: true };
         let mut call = ADMIT.key(keyspace::sockets(user));
-        call.key(keyspace::connect_window(user)).arg(inner.member(connection)).arg(micros(limits.lease));
-        call.arg(limits.connections).arg(u8::from(resumed)).arg(micros(MINUTE)).arg(limits.connects);
+        call.key(keyspace::connect_window(user)).arg(connection.0).arg(micros(limits.lease));
+        call.arg(limits.connections).arg(u8::from(former.is_some())).arg(micros(MINUTE)).arg(limits.connects);
         call.arg(keyspace::channel(Topic::Online(user))).arg((inner.announcement)(user, true));
+        let (replaced, order) = former.map(|former| (former.0.to_string(), replace(user, former))).unwrap_or_default();
+        call.arg(replaced).arg(keyspace::CONTROL).arg(order);
         let mut redis = inner.connection.clone();
         let asked: Result<(u8, u64), _> = within(call.invoke_async(&mut redis)).await;
         let (answer, wait) = match asked {
@@ -210,10 +225,6 @@ impl Admission {
 }
 
 impl Inner {
-    fn member(&self, connection: ConnectionId) -> String {
-        format!("{}/{connection}", self.instance)
-    }
-
     fn held(&self, user: UserId) -> &Mutex<Held> {
         &self.held[usize::from(user.0.to_le_bytes()[0]) % SHARDS]
     }
@@ -228,8 +239,7 @@ impl Inner {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut shard, mut missed) = (0, [false; SHARDS]);
         let mut batch = Vec::with_capacity(PIPELINED);
-        // Users whose last socket is gone, in the order in which their graces end.
-        let mut leaving: VecDeque<(Instant, UserId)> = VecDeque::new();
+        let mut leaving = Leaving::new();
         loop {
             let first = leaving.front().map(|(at, _)| *at);
             tokio::select! {
@@ -243,8 +253,7 @@ impl Inner {
                     leaving.extend(self.give_back(&mut batch).await.into_iter().map(|user| (at, user)));
                 }
                 () = tokio::time::sleep_until(first.unwrap_or_else(Instant::now)), if first.is_some() => {
-                    let due = leaving.partition_point(|(at, _)| *at <= Instant::now());
-                    let users: Vec<_> = leaving.drain(..due).map(|(_, user)| user).take(QUEUE).collect();
+                    let users = take_due(&mut leaving, Instant::now());
                     let at = Instant::now() + MARGIN;
                     leaving.extend(self.settle(&users).await.into_iter().map(|user| (at, user)));
                     leaving.make_contiguous().sort_unstable();
@@ -282,20 +291,23 @@ impl Inner {
         let mut call = HOLD.key(keyspace::sockets(*user));
         call.arg(micros(self.limits.load().lease));
         for (_, connection) in sockets {
-            call.arg(self.member(*connection));
+            call.arg(connection.0);
         }
         let mut redis = self.connection.clone();
         let held: Result<(), _> = within(call.invoke_async(&mut redis)).await;
         held.inspect_err(|_| self.count_failure()).is_ok()
     }
 
-    /// Gives places back; those that Redis does not hear of are left to their leases. Returns whose last place it was.
+    /// Gives places back; those that Redis does not hear of are left to their leases. Returns whose last place it was, to
+    /// be looked at after the grace.
     async fn give_back(&self, batch: &mut Vec<(UserId, ConnectionId)>) -> Vec<UserId> {
+        let (limits, handed_over) = (**self.limits.load(), self.handed_over.load(Ordering::Acquire));
+        let grace = if handed_over { limits.lease } else { limits.grace };
         let calls = batch.drain(..).map(|(user, connection)| async move {
             let mut call = RELEASE.key(keyspace::sockets(user));
-            call.arg(self.member(connection)).arg(micros(self.limits.load().grace));
+            call.arg(connection.0).arg(micros(grace));
             let last: Result<u8, _> = within(call.invoke_async(&mut self.connection.clone())).await;
-            last.inspect_err(|_| self.count_failure()).is_ok_and(|last| last == 1).then_some(user)
+            last.inspect_err(|_| self.count_failure()).is_ok_and(|last| last == 1 && !handed_over).then_some(user)
         });
         join_all(calls).await.into_iter().flatten().collect()
     }
@@ -316,6 +328,17 @@ impl Inner {
     }
 }
 
+/// The order to end a socket in whose place another one came.
+fn replace(user: UserId, former: ConnectionId) -> String {
+    format!(r#"{{"action":"replaced","user":"{user}","connection":{former}}}"#)
+}
+
+/// Takes some of those whose grace is over.
+fn take_due(leaving: &mut Leaving, now: Instant) -> Vec<UserId> {
+    let due = leaving.partition_point(|(at, _)| *at <= now).min(SETTLED);
+    leaving.drain(..due).map(|(_, user)| user).collect()
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
         let inner = &self.admission.0;
@@ -331,5 +354,24 @@ impl Drop for Admitted {
 impl fmt::Debug for Admitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admitted").field("user", &self.user).field("connection", &self.connection).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_whose_grace_is_over_are_taken_in_pieces_and_the_others_stay() {
+        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+        let due: Vec<_> = (0..100_000).map(UserId).collect();
+        let mut leaving: Leaving = due.iter().map(|user| (now, *user)).chain([(later, UserId(-1))]).collect();
+        let mut taken = Vec::new();
+        while leaving.len() > 1 {
+            let some = take_due(&mut leaving, now);
+            assert!((1..=SETTLED).contains(&some.len()), "{}", some.len());
+            taken.extend(some);
+        }
+        assert_eq!((taken, leaving), (due, Leaving::from([(later, UserId(-1))])));
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::domain::{Decision, MessageId, RoomId, ThreadId, UserId};
+use crate::domain::{ConnectionId, Decision, MessageId, RoomId, ThreadId, UserId};
 
 /// An order that this gateway obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Control {
     Notice { room: Option<RoomId>, text: Words },
     /// Log more of a user or a room for a while.
     Follow { user: Option<UserId>, room: Option<Uuid>, level: Detail },
+    /// End a socket in whose place another one came. Not an order of Django, but of the instance that the client is on now.
+    Replaced { user: UserId, connection: ConnectionId },
     /// Answer an operator's question, if it is for this instance.
     Ask { id: Uuid, instance: Option<String>, question: Value },
 }
@@ -87,6 +89,7 @@ struct Order {
     decision: Option<String>,
     text: Option<String>,
     level: Option<Detail>,
+    connection: Option<u64>,
     id: Option<Uuid>,
     instance: Option<String>,
     question: Option<Value>,
@@ -117,6 +120,7 @@ impl Control {
             Self::Reload => "reload",
             Self::Notice { .. } => "notice",
             Self::Follow { .. } => "follow",
+            Self::Replaced { .. } => "replaced",
             Self::Ask { .. } => "ask",
         }
     }
@@ -133,7 +137,7 @@ impl Control {
         let named: Named = serde_json::from_slice(bytes).map_err(|_| ControlError::Malformed)?;
         let order: Order = match named.action.as_str() {
             "disconnect" | "logout" | "kick" | "refresh" | "room_changed" | "block_changed" | "moderation"
-            | "reload" | "notice" | "follow" | "ask" => {
+            | "reload" | "notice" | "follow" | "replaced" | "ask" => {
                 serde_json::from_slice(bytes).map_err(|_| ControlError::Field)?
             }
             _ => return Err(ControlError::Unknown),
@@ -158,6 +162,10 @@ impl Control {
             "follow" => {
                 let level = order.level.ok_or(ControlError::Field)?;
                 Self::Follow { user, room: order.room, level }
+            }
+            "replaced" => {
+                let connection = order.connection.map(ConnectionId).ok_or(ControlError::Field)?;
+                Self::Replaced { user: needed_user?, connection }
             }
             "ask" => Self::Ask {
                 id: order.id.ok_or(ControlError::Field)?,
@@ -215,6 +223,9 @@ mod tests {
             read(&format!(r#"{{"action":"ask","id":"{room}","question":{{"user":"7"}}}}"#)),
             Ok(Control::Ask { id: id.0, instance: None, question: serde_json::json!({"user": "7"}) })
         );
+        let replaced = Control::Replaced { user: UserId(7), connection: ConnectionId(4_503_599_627_370_497) };
+        assert_eq!(read(r#"{"action":"replaced","user":"7","connection":4503599627370497}"#), Ok(replaced));
+        assert_eq!(read(r#"{"action":"replaced","user":"7"}"#), Err(ControlError::Field));
         assert_eq!(read(r#"{"action":"refresh"}"#), Ok(Control::Refresh { room: None, user: None, thread: None }));
         assert_eq!(
             read(&format!(r#"{{"action":"refresh","thread":"{room}"}}"#)),

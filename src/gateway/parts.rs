@@ -133,7 +133,6 @@ pub(super) fn sessions(config: &Config, lifecycle: &Lifecycle, metrics: &Arc<Met
     presence.start(lifecycle);
     let admission = Admission::new(
         bus.connection(),
-        config.instance.clone(),
         admission::Limits {
             connections: limits.connections_per_user,
             connects: limits.connects_per_minute,

@@ -11,14 +11,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use uuid::Uuid;
 
-use crate::domain::{Micros, UserId};
+use crate::domain::{ConnectionId, Micros, UserId};
 
 /// What the key is derived for: nothing else signed with Django's key may be taken for a ticket.
 const LABEL: &[u8] = b"community-gateway resume ticket v1";
 /// The first byte of a ticket.
-const VERSION: u8 = 1;
-/// Bytes before the signature: version, id, user, whether there is a session version, which, generation, expiry.
-const BODY: usize = 1 + 16 + 8 + 1 + 8 + 8 + 8;
+const VERSION: u8 = 2;
+/// Bytes before the signature: version, id, user, whether there is a session version, which, generation, expiry, connection.
+const BODY: usize = 1 + 16 + 8 + 1 + 8 + 8 + 8 + 8;
 /// Bytes of the signature.
 const SIGNATURE: usize = 32;
 
@@ -34,6 +34,8 @@ pub struct Ticket {
     pub generation: u64,
     /// By Redis's clock.
     pub expires: Micros,
+    /// The socket that it was given on, in whose place its holder comes back.
+    pub connection: ConnectionId,
 }
 
 /// Why a string is not a ticket.
@@ -73,6 +75,7 @@ impl Sealer {
         bytes.extend_from_slice(&ticket.session_version.unwrap_or_default().to_be_bytes());
         bytes.extend_from_slice(&ticket.generation.to_be_bytes());
         bytes.extend_from_slice(&ticket.expires.0.to_be_bytes());
+        bytes.extend_from_slice(&ticket.connection.0.to_be_bytes());
         let signature = hmac::sign(&self.0, &bytes);
         bytes.extend_from_slice(signature.as_ref());
         URL_SAFE_NO_PAD.encode(bytes)
@@ -84,7 +87,7 @@ impl Sealer {
     /// When it has another form, or another signature.
     pub fn open(&self, text: &str) -> Result<Ticket, TicketError> {
         // Longer strings are not decoded at all.
-        if text.len() != (BODY + SIGNATURE).div_ceil(3) * 4 - 2 {
+        if text.len() != ((BODY + SIGNATURE) * 8).div_ceil(6) {
             return Err(TicketError::Malformed);
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| TicketError::Malformed)?;
@@ -102,6 +105,7 @@ impl Sealer {
             session_version: if body[25] == 1 { Some(i64::from_be_bytes(number(26)?)) } else { None },
             generation: u64::from_be_bytes(number(34)?),
             expires: Micros(i64::from_be_bytes(number(42)?)),
+            connection: ConnectionId(u64::from_be_bytes(number(50)?)),
         })
     }
 }
@@ -114,7 +118,7 @@ mod tests {
 
     fn ticket() -> Ticket {
         let (id, user, expires) = (Uuid::from_u128(7), UserId(42), Micros(1_795_000_000_000_000));
-        Ticket { id, user, session_version: Some(-3), generation: u64::MAX, expires }
+        Ticket { id, user, session_version: Some(-3), generation: u64::MAX, expires, connection: ConnectionId(9) }
     }
 
     #[test]
@@ -146,7 +150,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in ".*", tail in "[A-Za-z0-9_-]{110}") {
+        fn no_text_makes_it_panic(text in ".*", tail in "[A-Za-z0-9_-]{120}") {
             let sealer = Sealer::new("secret");
             prop_assert!(sealer.open(&text).is_err());
             prop_assert!(sealer.open(&tail).is_err());

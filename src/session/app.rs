@@ -106,13 +106,13 @@ impl Sessions {
             failed => {
                 let error = failed.ok().and_then(Result::err).unwrap_or(AppError::Late);
                 tracing::warn!(%topic, %error, "a presence socket could not be served");
-                outbox.close(self.tickets.put_off(&guest.identity, guest.generation, outbox));
+                outbox.close(self.tickets.put_off(&guest.identity, guest.generation, connection, outbox));
                 return None;
             }
         };
         let waiting = Frame::text(&event::unread(&some(overview.rooms), &some(overview.threads)));
         seat.go_live(Place { epoch: 0, offset: 0 }, &[waiting]);
-        self.tickets.give(&guest.identity, guest.generation, outbox);
+        self.tickets.give(&guest.identity, guest.generation, connection, outbox);
         Some(InApp { _seat: seat, _member: member, desk, _open: open, _admitted: guest.admitted })
     }
 

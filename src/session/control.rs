@@ -61,6 +61,13 @@ pub async fn obey(
             let errand = match order {
                 Control::Ask { id, instance, question } => Errand::Answer(Question { id, instance, question }),
                 Control::Reload => Errand::Reload,
+                Control::Replaced { user, connection } => {
+                    // Ours, and as frequent as returns: not worth a line on every instance.
+                    if let Some(member) = sessions.hub.members().get((user, connection)) {
+                        member.outbox.close(Close::REPLACED);
+                    }
+                    continue;
+                }
                 order => {
                     follow(&sessions, order, &decisions).await;
                     tracing::info!(order = what, "an order from Django is obeyed");
@@ -169,7 +176,7 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
             let followed = user.map(Followed::User).into_iter().chain(room.map(Followed::Place));
             followed.for_each(|followed| follow::follow(followed, level, FOLLOWED));
         }
-        Control::Ask { .. } | Control::Reload => {} // went on before
+        Control::Ask { .. } | Control::Reload | Control::Replaced { .. } => {} // went on before
         Control::Moderation { message, decision } => {
             if decisions.try_send((message, decision)).is_err() {
                 tracing::error!(%message, "too many decisions wait: one was dropped");

@@ -20,13 +20,17 @@ impl Sessions {
         outbox: &Outbox,
     ) -> Result<Guest, Close> {
         let (identity, returning) = match credentials.resume_token.as_deref().filter(|token| !token.is_empty()) {
-            Some(token) => self.redeem(token).await.map(|(identity, generation)| (identity, Some(generation)))?,
+            Some(token) => self.redeem(token).await.map(|(identity, former)| (identity, Some(former)))?,
             None => (self.identify(credentials).await?, None),
         };
         if returning.is_none() {
             self.note_activity(identity.user).await;
         }
-        let admitted = match self.admission.admit(identity.user, connection, returning.is_some()).await {
+        // Who is not admitted keeps the place that it came back for.
+        let former = returning.map_or(connection, |former| former.connection);
+        let generation = returning.map(|former| former.generation);
+        let place = returning.map(|former| former.connection);
+        let admitted = match self.admission.admit(identity.user, connection, place).await {
             Ok(admitted) => admitted,
             Err(AdmissionError::Refused { reason, retry_after }) => {
                 self.hits.note(
@@ -36,11 +40,13 @@ impl Sessions {
                         Reason::Connects => "connects",
                     },
                 );
-                return Err(too_many(reason, retry_after, outbox));
+                let close = too_many(reason, retry_after, outbox);
+                self.tickets.give(&identity, generation, former, outbox); // in place of the one that is used up
+                return Err(close);
             }
             Err(error) => {
                 tracing::warn!(%error, "an admission could not be counted");
-                return Err(self.tickets.put_off(&identity, returning, outbox));
+                return Err(self.tickets.put_off(&identity, generation, former, outbox));
             }
         };
         let rights = match venue {
@@ -51,13 +57,13 @@ impl Sessions {
         if let Err(denied @ (Denied::NotAuthenticated | Denied::NotFound | Denied::Forbidden)) = &rights {
             return Err(closes(denied));
         }
-        let generation = match returning {
+        let generation = match generation {
             Some(generation) => Some(generation),
             None => self.tickets.generation(&identity).await?,
         };
         let grant = rights.map_err(|unavailable| {
             closes(&unavailable);
-            self.tickets.put_off(&identity, generation, outbox)
+            self.tickets.put_off(&identity, generation, connection, outbox)
         })?;
         Ok(Guest { identity, grant, returned: returning.is_some(), generation, admitted })
     }

@@ -68,6 +68,10 @@ impl Sessions {
             outbox.close(Close::GOING_AWAY);
             return None;
         }
+        if guest.returned {
+            // Before what was missed, which may be long: who is cut meanwhile has used the old one up.
+            self.tickets.give(&guest.identity, guest.generation, connection, &outbox);
+        }
         let seat = self.hub.join(topic, connection, user, &outbox, &grant.hidden);
         let replay = Replay { seat: &seat, outbox: &outbox, topic, thread: None, grant: &grant };
         let entering = tokio::time::timeout(ENTER_DEADLINE, self.open(venue, &replay, since));
@@ -78,11 +82,13 @@ impl Sessions {
                     Ok(Err(error)) => tracing::warn!(%topic, %error, "a room could not be entered"),
                     _ => tracing::warn!(%topic, "a room could not be entered in time"),
                 }
-                outbox.close(self.tickets.put_off(&guest.identity, guest.generation, &outbox));
+                outbox.close(self.tickets.put_off(&guest.identity, guest.generation, connection, &outbox));
                 return None;
             }
         };
-        self.tickets.give(&guest.identity, guest.generation, &outbox);
+        if !guest.returned {
+            self.tickets.give(&guest.identity, guest.generation, connection, &outbox);
+        }
         let threads = OpenThreads::new(seat, member.member());
         let (keyboard, pages) = (Keyboard::default(), Bucket::new(Instant::now()));
         let actor = Actor { connection, user, venue, topic, keyboard, pages };

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Sessions, warden};
 use crate::access::returns::{ReturnError, Returns};
 use crate::config::Live;
-use crate::domain::UserId;
+use crate::domain::{ConnectionId, UserId};
 use crate::hub::{Member, MemberKey};
 use crate::identity::{Credential, Identity, Sealer, Ticket, TicketError};
 use crate::lifecycle::Lifecycle;
@@ -33,23 +33,38 @@ pub struct Tickets {
     pub returned: Mutex<Vec<UserId>>,
 }
 
+/// What a client had before it came back.
+#[derive(Clone, Copy)]
+pub(super) struct Former {
+    /// Of its tickets.
+    pub generation: u64,
+    /// The socket that its ticket was given on.
+    pub connection: ConnectionId,
+}
+
 impl Tickets {
-    /// Sends a ticket to a client that is in. Without a generation there is none to be had.
-    pub(super) fn give(&self, identity: &Identity, generation: Option<u64>, outbox: &Outbox) {
+    /// Sends a ticket to come back with in place of a connection. Without a generation there is none to be had.
+    pub(super) fn give(&self, identity: &Identity, generation: Option<u64>, connection: ConnectionId, outbox: &Outbox) {
         let (Some(generation), false) = (generation, self.life.is_zero()) else { return };
         let (id, expires) = (Uuid::new_v4(), self.returns.expiry());
         let (user, session_version) = (identity.user, identity.session_version);
-        let ticket = self.sealer.load().seal(&Ticket { id, user, session_version, generation, expires });
+        let ticket = self.sealer.load().seal(&Ticket { id, user, session_version, generation, expires, connection });
         let _ = outbox.push(&Frame::text(&event::session(&ticket, expires)), Class::Latest(NEWEST));
     }
 
     /// Tells somebody who cannot be served now when to come back, and gives a ticket for that: the login, or the ticket,
     /// is used up, and a storm must not go on to Django.
-    pub(super) fn put_off(&self, identity: &Identity, generation: Option<u64>, outbox: &Outbox) -> Close {
+    pub(super) fn put_off(
+        &self,
+        identity: &Identity,
+        generation: Option<u64>,
+        connection: ConnectionId,
+        outbox: &Outbox,
+    ) -> Close {
         let (close, wait) = (Close::TRY_LATER, Duration::from_millis(rand::random_range(PUT_OFF)));
         let told = event::closing_error(close.reason, "unavailable", Some(wait));
         let _ = outbox.push(&Frame::text(&told), Class::Message);
-        self.give(identity, generation, outbox);
+        self.give(identity, generation, connection, outbox);
         close
     }
 
@@ -71,8 +86,8 @@ impl Tickets {
 }
 
 impl Sessions {
-    /// Takes a ticket. It is used up, whatever is wrong with the rest.
-    pub(super) async fn redeem(&self, text: &str) -> Result<(Identity, u64), Close> {
+    /// Takes a ticket. It is used up, whatever is wrong with the rest, unless Redis does not answer.
+    pub(super) async fn redeem(&self, text: &str) -> Result<(Identity, Former), Close> {
         let result = self.check_ticket(text).await;
         let outcome = result.as_ref().map_or_else(|reason| *reason, |_| "ok");
         self.metrics.logins_total.with_label_values(&["ticket", outcome]).inc();
@@ -80,8 +95,9 @@ impl Sessions {
             tracing::info!(reason, "a resume ticket was refused");
             if reason == "unavailable" { Close::TRY_LATER } else { Close::NOT_AUTHENTICATED }
         })?;
-        let (user, session_version) = (ticket.user, ticket.session_version);
-        Ok((Identity { user, credential: Credential::Ticket, session_version, minted: None }, ticket.generation))
+        let Ticket { user, session_version, generation, connection, .. } = ticket;
+        let identity = Identity { user, credential: Credential::Ticket, session_version, minted: None };
+        Ok((identity, Former { generation, connection }))
     }
 
     async fn check_ticket(&self, text: &str) -> Result<Ticket, &'static str> {
@@ -92,7 +108,7 @@ impl Sessions {
             TicketError::Malformed => "malformed",
             TicketError::Forged => "bad_signature",
         })?;
-        let Ticket { id, user, session_version, generation, expires } = ticket;
+        let Ticket { id, user, session_version, generation, expires, .. } = ticket;
         let redeemed = self.tickets.returns.redeem(id, user, session_version, generation, expires).await;
         redeemed.map(|()| ticket).map_err(|error| match error {
             ReturnError::Expired => "expired",
@@ -127,9 +143,9 @@ pub async fn renew(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
         }
         for key in due.drain(due.len().saturating_sub(each)..) {
             if let Some(member) = sessions.hub.members().get(key) {
-                let Member { user, session_version, generation, .. } = *member;
+                let Member { user, session_version, generation, connection, .. } = *member;
                 let identity = Identity { user, credential: Credential::Ticket, session_version, minted: None };
-                sessions.tickets.give(&identity, generation, &member.outbox);
+                sessions.tickets.give(&identity, generation, connection, &member.outbox);
             }
         }
     }

@@ -50,6 +50,8 @@ closes! {
     TOO_SLOW = 4008 "too slow";
     /// Nothing was heard of the client for too long; come back and resume.
     HEARTBEAT_MISSED = 4008 "heartbeat missed";
+    /// Its client came back with a ticket, and this socket was half open; whoever hears it may come back.
+    REPLACED = 4008 "its client came back on another socket";
     /// Too many connections of one user.
     TOO_MANY_CONNECTIONS = 4029 "too many connections";
     /// Too many new connections of one user within a minute.

@@ -176,7 +176,7 @@ async fn an_address_that_only_opens_connections_keeps_nobody_out() {
 
 #[tokio::test]
 async fn who_returns_with_a_ticket_comes_first() {
-    use community_gateway::domain::{Micros, UserId};
+    use community_gateway::domain::{ConnectionId, Micros, UserId};
     use community_gateway::identity::{Sealer, Ticket};
 
     let sealer = Sealer::new("another key of these tests");
@@ -187,8 +187,8 @@ async fn who_returns_with_a_ticket_comes_first() {
     let with = |ticket: &str| upgrade(&format!("{ROOM}?resume_token={ticket}"), "");
     let forged = Sealer::new("guessed");
     let ticket = |sealer: &Sealer| {
-        let (id, expires) = (uuid::Uuid::new_v4(), Micros(0));
-        sealer.seal(&Ticket { id, user: UserId(1), session_version: None, generation: 0, expires })
+        let (id, expires, connection) = (uuid::Uuid::new_v4(), Micros(0), ConnectionId(1));
+        sealer.seal(&Ticket { id, user: UserId(1), session_version: None, generation: 0, expires, connection })
     };
     // Until one is refused: then one place is left, which is not for them.
     while door.ask(&with(&ticket(&forged))).await.1.status() == 101 {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use community_gateway::access::admission::{Admission, AdmissionError, Admitted, Limits, Reason};
 use community_gateway::bus::Bus;
-use community_gateway::domain::{ConnectionId, InstanceName, UserId};
+use community_gateway::domain::{ConnectionId, UserId};
 use community_gateway::keyspace;
 use community_gateway::lifecycle::Lifecycle;
 use community_gateway::telemetry::Metrics;
@@ -25,20 +25,19 @@ struct Instance {
 }
 
 impl Instance {
-    async fn start(server: &RedisServer, name: &str, connections: u32, connects: u32, lease: Duration) -> Self {
+    async fn start(server: &RedisServer, connections: u32, connects: u32, lease: Duration) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let bus = Bus::connect(&server.deployment(3), Arc::clone(&metrics)).await.unwrap();
         let limits = Limits { connections, connects, lease, grace: Duration::ZERO };
-        let name = InstanceName::new(name);
         let announcement = |_, _| b"not looked into".to_vec();
-        let admission = Admission::new(bus.connection(), name, limits, Arc::clone(&metrics), announcement);
+        let admission = Admission::new(bus.connection(), limits, Arc::clone(&metrics), announcement);
         let lifecycle = Lifecycle::new();
         admission.start(&lifecycle);
         Self { admission, lifecycle, metrics }
     }
 
     async fn admit(&self, user: UserId) -> Result<Admitted, AdmissionError> {
-        self.admission.admit(user, ConnectionId::next(), false).await
+        self.admission.admit(user, ConnectionId::next(), None).await
     }
 
     /// Tries until there is room.
@@ -49,7 +48,12 @@ impl Instance {
     }
 
     async fn resume(&self, user: UserId) -> Result<Admitted, AdmissionError> {
-        self.admission.admit(user, ConnectionId::next(), true).await
+        self.return_from(user, ConnectionId::next()).await
+    }
+
+    /// Comes back in place of another socket.
+    async fn return_from(&self, user: UserId, former: ConnectionId) -> Result<Admitted, AdmissionError> {
+        self.admission.admit(user, ConnectionId::next(), Some(former)).await
     }
 }
 
@@ -68,8 +72,8 @@ fn refused(answer: Result<Admitted, AdmissionError>) -> (Reason, Duration) {
 #[tokio::test]
 async fn of_fifty_sockets_at_once_on_two_instances_five_are_admitted() {
     let server = RedisServer::start().await;
-    let one = Instance::start(&server, "one", 5, 0, LEASE).await;
-    let two = Instance::start(&server, "two", 5, 0, LEASE).await;
+    let one = Instance::start(&server, 5, 0, LEASE).await;
+    let two = Instance::start(&server, 5, 0, LEASE).await;
     let answers = join_all((0..25).flat_map(|_| [one.admit(ADA), two.admit(ADA)])).await;
     let (mut admitted, others): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     assert_eq!(admitted.len(), 5);
@@ -97,8 +101,8 @@ async fn of_fifty_sockets_at_once_on_two_instances_five_are_admitted() {
 #[tokio::test]
 async fn ten_new_sockets_a_minute_and_resumed_ones_do_not_count() {
     let server = RedisServer::start().await;
-    let one = Instance::start(&server, "one", 0, 10, LEASE).await;
-    let two = Instance::start(&server, "two", 0, 10, LEASE).await;
+    let one = Instance::start(&server, 0, 10, LEASE).await;
+    let two = Instance::start(&server, 0, 10, LEASE).await;
     for _ in 0..20 {
         assert!(one.resume(ADA).await.is_ok());
     }
@@ -120,8 +124,8 @@ async fn ten_new_sockets_a_minute_and_resumed_ones_do_not_count() {
 async fn sockets_of_a_killed_instance_count_until_their_leases_end_and_renewed_ones_go_on() {
     const SHORT: Duration = Duration::from_secs(3);
     let server = RedisServer::start().await;
-    let dead = Instance::start(&server, "dead", 2, 0, SHORT).await;
-    let alive = Instance::start(&server, "alive", 2, 0, SHORT).await;
+    let dead = Instance::start(&server, 2, 0, SHORT).await;
+    let alive = Instance::start(&server, 2, 0, SHORT).await;
     let (_lost, _here) = (dead.admit(ADA).await.unwrap(), alive.admit(ADA).await.unwrap());
     let (_, wait) = refused(alive.admit(ADA).await);
     assert!(wait <= SHORT, "{wait:?}");
@@ -134,7 +138,7 @@ async fn sockets_of_a_killed_instance_count_until_their_leases_end_and_renewed_o
 #[tokio::test]
 async fn after_a_flush_open_sockets_are_counted_again() {
     let server = RedisServer::start().await;
-    let one = Instance::start(&server, "one", 2, 0, Duration::from_secs(3)).await;
+    let one = Instance::start(&server, 2, 0, Duration::from_secs(3)).await;
     let _sockets = (one.admit(ADA).await.unwrap(), one.admit(ADA).await.unwrap());
     number::<()>(&server, "FLUSHALL", &[]).await;
     let key = keyspace::sockets(ADA);
@@ -145,8 +149,8 @@ async fn after_a_flush_open_sockets_are_counted_again() {
 #[tokio::test]
 async fn without_redis_nobody_is_admitted_unless_the_limits_are_off() {
     let server = RedisServer::start().await;
-    let one = Instance::start(&server, "one", 1, 0, LEASE).await;
-    let off = Instance::start(&server, "off", 0, 0, LEASE).await;
+    let one = Instance::start(&server, 1, 0, LEASE).await;
+    let off = Instance::start(&server, 0, 0, LEASE).await;
     server.kill().await;
     let answer = one.admit(ADA).await;
     assert!(matches!(answer, Err(AdmissionError::Late | AdmissionError::Redis(_))), "{answer:?}");
@@ -161,7 +165,7 @@ async fn without_redis_nobody_is_admitted_unless_the_limits_are_off() {
 #[tokio::test]
 async fn an_admission_given_up_midway_gives_its_place_back() {
     let server = RedisServer::start().await;
-    let one = Instance::start(&server, "one", 1, 0, LEASE).await;
+    let one = Instance::start(&server, 1, 0, LEASE).await;
     for microseconds in (0..2_000).step_by(20) {
         let _ = tokio::time::timeout(Duration::from_micros(microseconds), one.admit(ADA)).await;
     }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use super::resume_replay::{place, say, without_limits};
-use crate::support::{RoomSpec, Stack, TestClient, TestGateway, TestRoom};
+use crate::support::{RoomSpec, Stack, TestClient, TestGateway, TestRoom, eventually};
 
 /// Comes back with a ticket and a place; what follows is the client's to look at.
 async fn come_back(gateway: &TestGateway, room: &TestRoom, ticket: &str, since: &(String, u64)) -> TestClient {
@@ -90,6 +90,74 @@ async fn a_warm_return_asks_postgres_for_nothing() {
         assert_eq!(resumed["onlineUsers"].as_array().unwrap().len(), 2);
         ticket = a.ticket().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_returns_has_a_new_ticket_before_what_was_missed() {
+    let stack = Stack::start().await;
+    let gateway = without_limits(&stack).start().await;
+    let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
+    let mut a = gateway.enter(&room, &ada).await;
+    let state: serde_json::Value = serde_json::from_str(&a.seen()[0]).unwrap();
+    let (since, ticket) = (place(&state), a.ticket().await);
+    say(&mut a, "missed").await;
+    let mut a = come_back(&gateway, &room, &ticket, &since).await;
+    a.expect_event("resumed").await;
+    assert!(a.seen()[0].contains("resumeToken"), "{:?}", a.seen());
+    assert_ne!(a.ticket().await, ticket);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_too_many_sockets_on_returning_gets_another_ticket() {
+    let stack = Stack::start().await;
+    let limited = stack.gateway().env("GATEWAY_LIMIT_CONNECTIONS_PER_USER", 1);
+    let gateway = limited.env("GATEWAY_PRESENCE_GRACE_SECONDS", 0).start().await;
+    let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
+    let no_socket_counts = || async {
+        let key = format!("community:sockets:{}", ada.id);
+        !redis::cmd("EXISTS").arg(key).query_async::<bool>(&mut stack.redis().await).await.unwrap()
+    };
+    let mut a = gateway.enter(&room, &ada).await;
+    let state: serde_json::Value = serde_json::from_str(&a.seen()[0]).unwrap();
+    let (since, ticket) = (place(&state), a.ticket().await);
+    a.close().await;
+    eventually("the first is gone", no_socket_counts).await;
+    let another = gateway.enter(&room, &ada).await;
+    let mut refused = come_back(&gateway, &room, &ticket, &since).await;
+    assert_eq!(refused.expect_event("error").await["code"], "too_many_connections");
+    assert_eq!(refused.expect_close().await.0, 4029);
+    let told = refused.seen().iter().filter_map(|event| serde_json::from_str::<serde_json::Value>(event).ok());
+    let session =
+        told.into_iter().find(|event| event["event"] == "session").expect("a ticket in place of the used one");
+    another.close().await;
+    eventually("the other is gone", no_socket_counts).await;
+    let mut a = come_back(&gateway, &room, session["resumeToken"].as_str().unwrap(), &since).await;
+    a.expect_event("resumed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_returns_takes_the_place_of_a_socket_that_is_half_open() {
+    let stack = Stack::start().await;
+    let start = || without_limits(&stack).env("GATEWAY_LIMIT_CONNECTIONS_PER_USER", 1).start();
+    let (one, two) = (start().await, start().await);
+    let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
+    let mut former = one.enter(&room, &ada).await;
+    let state: serde_json::Value = serde_json::from_str(&former.seen()[0]).unwrap();
+    let (since, mut ticket) = (place(&state), former.ticket().await);
+    for gateway in [&two, &one, &one] {
+        let mut now = come_back(gateway, &room, &ticket, &since).await;
+        now.expect_event("resumed").await;
+        assert_eq!(former.expect_close().await, (4008, "its client came back on another socket".to_owned()));
+        ticket = now.ticket().await;
+        let key = format!("community:sockets:{}", ada.id);
+        eventually("one counts", || async {
+            redis::cmd("ZCARD").arg(&key).query_async::<u64>(&mut stack.redis().await).await.unwrap() == 1
+        })
+        .await;
+        former = now;
+    }
+    let fresh = two.dial(&room.path()).token(&stack.token(&ada).await).connect().await.expect_close().await;
+    assert_eq!(fresh.0, 4029, "a new login is one more");
 }
 
 #[tokio::test(flavor = "multi_thread")]
