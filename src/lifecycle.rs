@@ -1,8 +1,8 @@
 //! Tasks, shutdown tokens, signals, and what the supervisor is told.
 //!
 //! Every task of the process is spawned here, so that the end of the process can wait for all of them. Shutdown has
-//! two steps: *soft* (no new work, finish what is in flight) and *hard* (stop where you are). Nothing else in the crate
-//! may call `tokio::spawn`.
+//! three steps: *leaving* (not ready, and otherwise as before, until balancers know), *soft* (no new work, finish what is in
+//! flight) and *hard* (stop where you are). Nothing else in the crate may call `tokio::spawn`.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,9 +18,10 @@ use tokio_util::task::TaskTracker;
 /// How long a task may take to notice that it must stop at once.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The process's tasks and the two tokens that end them. Cloning is cheap and gives the same lifecycle.
+/// The process's tasks and the tokens that end them. Cloning is cheap and gives the same lifecycle.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
+    leaving: CancellationToken,
     soft: CancellationToken,
     hard: CancellationToken,
     /// What has something to finish.
@@ -74,24 +75,44 @@ impl Lifecycle {
         }))
     }
 
-    /// Asks for the end: no new work, finish what is in flight.
+    /// Asks for the end, which is not begun before balancers had time to notice.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Begins the end: no new work, finish what is in flight.
     pub fn begin_shutdown(&self) {
+        self.leaving.cancel();
         self.soft.cancel();
     }
 
     /// Stops everything where it is.
     pub fn abort(&self) {
-        self.soft.cancel();
+        self.begin_shutdown();
         self.hard.cancel();
     }
 
-    /// Says whether the end was asked for.
+    /// Says whether nobody should be sent here any more.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    /// Resolves when the end is asked for.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is lost when it is dropped.
+    pub async fn leaving(&self) {
+        self.leaving.cancelled().await;
+    }
+
+    /// Says whether the end has begun.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.soft.is_cancelled()
     }
 
-    /// Resolves when the end is asked for.
+    /// Resolves when the end has begun.
     ///
     /// # Cancel safety
     /// Safe: nothing is lost when it is dropped.
@@ -133,7 +154,7 @@ impl Lifecycle {
         self.tasks.len() + self.services.len()
     }
 
-    /// Turns signals into shutdown: the first `SIGTERM` or `SIGINT` is soft, the second hard.
+    /// Turns signals into shutdown: the first `SIGTERM` or `SIGINT` is the wish to leave, the second is hard.
     ///
     /// # Errors
     /// When the operating system refuses a signal handler.
@@ -148,13 +169,13 @@ impl Lifecycle {
                     _ = interrupt.recv() => {}
                     () = lifecycle.aborted() => return,
                 }
-                if lifecycle.is_stopping() {
+                if lifecycle.is_leaving() {
                     tracing::warn!("second signal: stopping at once");
                     lifecycle.abort();
                     return;
                 }
-                tracing::info!("signal received: draining");
-                lifecycle.begin_shutdown();
+                tracing::info!("signal received: leaving");
+                lifecycle.leave();
             }
         });
         Ok(())

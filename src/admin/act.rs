@@ -116,7 +116,7 @@ impl Admin {
                 let lifecycle = self.lifecycle.clone();
                 self.lifecycle.spawn(async move {
                     tokio::time::sleep(FAREWELL).await;
-                    lifecycle.begin_shutdown();
+                    lifecycle.leave();
                 });
                 Ok((json!({ "ok": true }), format!("instance:{}", self.instance)))
             }

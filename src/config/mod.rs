@@ -100,6 +100,8 @@ pub struct Config {
     pub presence: Presence,
     /// Longest drain after SIGTERM.
     pub drain: Duration,
+    /// How long after SIGTERM the drain begins.
+    pub drain_wait: Duration,
     /// The log.
     pub log: Log,
     /// Traces, unless they are off.
@@ -137,7 +139,8 @@ impl Config {
         let limits = Limits::read(reader);
         let attachments = Attachments::read(reader);
         let moderation = Moderation::read(reader);
-        let (heartbeat, presence, drain) = (Heartbeat::read(reader), Presence::read(reader), timing::drain(reader));
+        let (heartbeat, presence) = (Heartbeat::read(reader), Presence::read(reader));
+        let (drain, drain_wait) = (timing::drain(reader), timing::drain_wait(reader));
         let (log, trace) = (Log::read(reader), Trace::read(reader));
         Some(Self {
             listen: listen?,
@@ -157,6 +160,7 @@ impl Config {
             heartbeat: heartbeat?,
             presence: presence?,
             drain: drain?,
+            drain_wait: drain_wait?,
             log: log?,
             trace: trace?,
             settings: Vec::new(),

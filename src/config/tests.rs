@@ -52,7 +52,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.heartbeat.idle, Duration::from_secs(60));
     assert_eq!(config.presence.lease, Duration::from_secs(60));
     assert_eq!(config.presence.grace, Duration::from_secs(5));
-    assert_eq!(config.drain, Duration::from_secs(30));
+    assert_eq!((config.drain, config.drain_wait), (Duration::from_secs(30), Duration::ZERO));
     assert_eq!((config.log.filter.as_str(), config.log.format), ("info", LogFormat::Json));
 }
 

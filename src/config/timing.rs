@@ -19,8 +19,13 @@ const GRACE: Variable = Variable::new(
     "wait before `user_left`, so that a reload does not show; shorter than the lease",
 );
 const DRAIN: Variable = Variable::new("GATEWAY_DRAIN_SECONDS", "30", "longest drain after SIGTERM");
+const DRAIN_WAIT: Variable = Variable::new(
+    "GATEWAY_DRAIN_WAIT_SECONDS",
+    "0",
+    "time between SIGTERM and the drain in which `/readyz` says 503 and new sockets are welcome still, until balancers notice",
+);
 
-pub(super) const VARIABLES: &[Variable] = &[PING, IDLE, LEASE, GRACE, DRAIN];
+pub(super) const VARIABLES: &[Variable] = &[PING, IDLE, LEASE, GRACE, DRAIN, DRAIN_WAIT];
 
 /// When a silent peer is asked, and when it is given up.
 #[derive(Clone, Debug)]
@@ -70,4 +75,8 @@ impl Presence {
 
 pub(super) fn drain(reader: &mut Reader<'_>) -> Option<Duration> {
     reader.take(&DRAIN, seconds(0.0..=3600.0))
+}
+
+pub(super) fn drain_wait(reader: &mut Reader<'_>) -> Option<Duration> {
+    reader.take(&DRAIN_WAIT, seconds(0.0..=600.0))
 }

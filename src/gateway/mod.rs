@@ -1,8 +1,9 @@
 //! The composition root: builds every part from the configuration, starts the listeners, owns the order of shutdown.
 //!
-//! The order, with reasons: not ready (`/readyz` says so as soon as the end is asked for) → no new connections → presence
-//! handed over, so that nobody is announced as gone who comes back elsewhere → sessions told and closed, paced → sends in
-//! flight written and published → delivery stopped → connections to Postgres and Redis closed.
+//! The order, with reasons: not ready (`/readyz` says so as soon as the end is asked for) → balancers had time to
+//! notice → no new connections → presence handed over, so that nobody is announced as gone who comes back elsewhere →
+//! sessions told and closed, paced → sends in flight written and published → delivery stopped → connections to Postgres
+//! and Redis closed.
 
 mod moderation;
 mod parts;
@@ -244,10 +245,15 @@ impl Gateway {
         tracing::info!(instance = %self.config.instance, version = env!("CARGO_PKG_VERSION"), "serving");
         lifecycle::tell_serving();
 
-        lifecycle.stopping().await;
+        lifecycle.leaving().await;
         lifecycle::tell_stopping();
         let started = Instant::now();
+        tokio::select! {
+            () = tokio::time::sleep(self.config.drain_wait) => lifecycle.begin_shutdown(),
+            () = lifecycle.stopping() => {} // a fault, or a second signal
+        }
         sessions.entrance.presence.hand_over();
+        sessions.admission.hand_over();
         let left = tokio::select! {
             left = session::drain(sessions, self.config.drain) => left,
             () = lifecycle.aborted() => sessions.open.len(),

@@ -168,7 +168,7 @@ impl Answers {
 
     fn ready(&self, lifecycle: &Lifecycle) -> Answer {
         let mut faults = self.health.faults();
-        if lifecycle.is_stopping() {
+        if lifecycle.is_leaving() {
             faults.push(("draining", "the gateway is going away".to_owned()));
         }
         if faults.is_empty() {

@@ -39,7 +39,8 @@ def test_time_outs_fit_the_drain(template, gateway):
     target = {one["Key"]: one["Value"] for one in resources["TargetGroup"]["Properties"]["TargetGroupAttributes"]}
     assert target["deregistration_delay.timeout_seconds"] == {"Ref": "DrainSeconds"}
     assert target["stickiness.enabled"] == "false"
-    assert gateway["StopTimeout"] >= template["Parameters"]["DrainSeconds"]["MaxValue"] + 10
+    (wait,) = [one["Value"] for one in gateway["Environment"] if one["Name"] == "GATEWAY_DRAIN_WAIT_SECONDS"]
+    assert gateway["StopTimeout"] >= int(wait) + template["Parameters"]["DrainSeconds"]["MaxValue"] + 10
     default = re.search(r"^\| `GATEWAY_DRAIN_SECONDS` \| `(\d+)`", README, re.M)[1]
     assert str(template["Parameters"]["DrainSeconds"]["Default"]) == default
 

@@ -129,6 +129,7 @@ def test_scaling_is_by_a_metric_that_exists(everything):
     {"drainSeconds": 0},
     {"config": {"SECRET_KEY": "in the open"}},
     {"config": {"GATEWAY_DRAIN_SECONDS": 300}},
+    {"config": {"GATEWAY_DRAIN_WAIT_SECONDS": 5}},
     {"secret": {"name": "x", "keys": ["DATABASE_URL"]}},
     {"secret": {"name": "x", "keys": ["DATABASE_URL", "SECRET_KEY", "GATEWAY_REDIS_URL"]}},
     {"networkPolicy": {"ports": ["postgres"]}},

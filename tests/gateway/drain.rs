@@ -6,6 +6,8 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use crate::app_stage::{open, user_becomes};
+use crate::dm::conversation;
 use crate::support::{RoomSpec, Stack, TestClient, TestGateway, TestRoom, eventually};
 
 /// A gateway with so many people in one room.
@@ -26,7 +28,8 @@ async fn clients_are_told_to_come_back_and_then_closed_with_1001() {
     gateway.begin_termination();
     for mut client in clients {
         let told = client.wait_for("reconnect").await;
-        assert!(told["delayMs"].as_u64().unwrap() > 0, "{told}");
+        let delay = told["delayMs"].as_u64().unwrap();
+        assert!((200..=5_200).contains(&delay), "{told}");
         assert_eq!(told["reason"], "drain");
         assert_eq!(client.expect_close().await.0, 1001);
     }
@@ -46,6 +49,38 @@ async fn it_is_not_ready_at_once_and_takes_nobody_in() {
     assert_eq!(gateway.ops("/livez").await.status, 200);
     eventually("nobody is taken in", || async { tokio::net::TcpStream::connect(gateway.public).await.is_err() }).await;
     drop(clients);
+    assert_eq!(gateway.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn until_balancers_had_time_to_notice_it_is_not_ready_and_takes_people_in() {
+    let stack = Stack::start().await;
+    let mut gateway = stack.gateway().env("GATEWAY_DRAIN_WAIT_SECONDS", 600).start().await;
+    let (room, ada, grace) =
+        (stack.room(RoomSpec::default()).await, stack.user("ada").await, stack.user("grace").await);
+    let mut early = gateway.enter(&room, &ada).await;
+    gateway.begin_termination();
+    eventually("it is not ready", || async {
+        let ready = gateway.ops("/readyz").await;
+        ready.status == 503 && ready.body.contains("draining")
+    })
+    .await;
+    let mut late = gateway.enter(&room, &grace).await;
+    late.send(json!({"type": "send_message", "content": "in time"})).await;
+    assert_eq!(early.wait_for("new_message").await["message"]["content"], "in time");
+    gateway.terminate().await; // the second signal ends the wait too
+}
+
+#[tokio::test]
+async fn after_that_time_it_drains() {
+    let stack = Stack::start().await;
+    let mut gateway = stack.gateway().env("GATEWAY_DRAIN_WAIT_SECONDS", 1).start().await;
+    let mut client = gateway.enter(&stack.room(RoomSpec::default()).await, &stack.user("ada").await).await;
+    let begun = Instant::now();
+    gateway.begin_termination();
+    assert_eq!(client.wait_for("reconnect").await["reason"], "drain");
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(client.expect_close().await.0, 1001);
     assert_eq!(gateway.exit_code().await, 0);
 }
 
@@ -104,6 +139,33 @@ async fn nobody_is_announced_as_gone_who_comes_back_elsewhere() {
     let _tab = other.enter(&room, &ada).await;
     watcher.send(json!({"type": "send_message", "content": "marker"})).await;
     watcher.expect_event("new_message").await;
+}
+
+#[tokio::test]
+async fn nobody_is_shown_as_offline_in_the_app_who_comes_back_elsewhere() {
+    let stack = Stack::start().await;
+    let start = || {
+        let builder = stack.gateway().env("GATEWAY_PRESENCE_GRACE_SECONDS", 0);
+        builder.env("GATEWAY_LIMIT_CONNECTIONS_PER_USER", 1).start()
+    };
+    let (other, mut leaving) = (start().await, start().await);
+    let room = stack.room(RoomSpec::default()).await;
+    let (ada, grace, eve) = (stack.user("ada").await, stack.user("grace").await, stack.user("eve").await);
+    conversation(&stack, &[&ada, &grace]).await;
+    conversation(&stack, &[&eve, &grace]).await;
+    let (mut watcher, ..) = open(&stack, &other, &ada).await;
+    let mut tab = leaving.enter(&room, &grace).await;
+    user_becomes(&mut watcher, &grace, true).await;
+    leaving.begin_termination();
+    assert_eq!(tab.expect_close().await.0, 1001);
+    assert_eq!(leaving.exit_code().await, 0);
+    let (_another, state, _) = open(&stack, &other, &eve).await;
+    assert_eq!(state["users"][grace.id.to_string()], true, "she is on her way: {state}");
+    let _tab = other.enter(&room, &grace).await; // although a user may have one socket only
+    watcher.expect_silence().await;
+    let said: Vec<_> = watcher.seen().iter().filter(|event| event.contains("presence_update")).collect();
+    let of_grace: Vec<_> = said.iter().filter(|event| event.contains(&format!("\"{}\":", grace.id))).collect();
+    assert_eq!(of_grace.len(), 1, "that she came, once: {said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
