@@ -206,7 +206,7 @@ async fn what_people_do_costs_so_many_commands_and_statements() {
     let scene = Scene::start_with(&[("GATEWAY_PRESENCE_SECONDS", "86400")]).await; // few renewals
     let Scene { stack, gateway, postgres, .. } = &scene;
     let (room, users, mut clients) = scene.room("person", 17).await;
-    let fresh = stack.users("fresh", 100).await;
+    let fresh = stack.users("fresh", 150).await;
     let mut fresh = fresh.iter();
     let path = room.path();
     let (mut visitors, mut others) = (Vec::new(), Vec::new());
@@ -238,21 +238,27 @@ async fn what_people_do_costs_so_many_commands_and_statements() {
     ada.wait_for("reaction_updated").await;
     ada.send(json!({"type": "edit_message", "message_id": message, "content": "hello"})).await;
     ada.wait_for("message_edited").await;
-    let user = fresh.next().unwrap();
-    let mut first = gateway.enter(&room, user).await;
-    let mut ticket = first.ticket().await;
-    first.close().await;
-    let offline = format!("community:online:{}", user.id);
-    let is_told = |heard: &Heard| heard.words.contains(&offline);
-    eventually("nothing is left of the first", || async { scene.redis.count(is_told) > 0 }).await;
+    // Each has another tab, and comes back once: who returns while the former socket is open ends that one.
+    let mut tickets = Vec::new();
+    for _ in 0..=ROUNDS * TAKES {
+        let user = fresh.next().unwrap();
+        let mut former = gateway.enter(&room, user).await;
+        tickets.push(former.ticket().await);
+        others.push(gateway.enter_by_jwt(&room, user).await);
+        former.close().await;
+        let sockets = format!("community:sockets:{}", user.id);
+        eventually("nothing is left of the former", || async {
+            redis::cmd("ZCARD").arg(&sockets).query_async::<u64>(&mut stack.redis().await).await.unwrap() == 1
+        })
+        .await;
+    }
     let come_back = async |ticket: &str| {
         let dial = gateway.dial(&path).query("resume_token", ticket).query("epoch", told["epoch"].as_str().unwrap());
         let mut back = dial.query("offset", &told["offset"].to_string()).connect().await;
         assert_eq!(back.expect_event("resumed").await["recovered"], true);
         back
     };
-    let mut back = come_back(&ticket).await;
-    ticket = back.ticket().await;
+    let mut back = come_back(&tickets.pop().unwrap()).await;
 
     let rooms = RefCell::new(Vec::new());
     let cold = async || {
@@ -274,9 +280,8 @@ async fn what_people_do_costs_so_many_commands_and_statements() {
     scene.hold(&JWT, by_jwt).await;
     let resume = async || {
         postgres.hold(""); // nobody waits for it
-        let mut back = come_back(&ticket).await;
+        let back = come_back(&tickets.pop().unwrap()).await;
         postgres.release();
-        ticket = back.ticket().await;
         others.push(back);
     };
     scene.hold(&RESUME, resume).await;
