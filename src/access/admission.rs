@@ -274,8 +274,10 @@ impl Inner {
             }
             let held: Vec<_> = self.held[shard].lock().iter().copied().collect();
             let users: Vec<_> = held.chunk_by(|(one, _), (other, _)| one == other).collect();
+            // In a Cluster each user is in a slot of its own, and a script has keys of one.
+            let together = if keyspace::are_ids_tagged() { 1 } else { PIPELINED };
             for users in users.chunks(PIPELINED) {
-                let calls = users.iter().map(|sockets| self.hold(sockets));
+                let calls = users.chunks(together).map(|users| self.hold(users));
                 if join_all(calls).await.contains(&false) {
                     *missed = [true; SHARDS]; // time is being lost for all
                     return;
@@ -285,13 +287,17 @@ impl Inner {
         }
     }
 
-    /// Renews the sockets of one user.
-    async fn hold(&self, sockets: &[(UserId, ConnectionId)]) -> bool {
-        let Some((user, _)) = sockets.first() else { return true };
-        let mut call = HOLD.key(keyspace::sockets(*user));
+    /// Renews the sockets of some users.
+    async fn hold(&self, users: &[&[(UserId, ConnectionId)]]) -> bool {
+        let mut call = HOLD.prepare_invoke();
         call.arg(micros(self.limits.load().lease));
-        for (_, connection) in sockets {
-            call.arg(connection.0);
+        for sockets in users {
+            if let Some((user, _)) = sockets.first() {
+                call.key(keyspace::sockets(*user)).arg(sockets.len());
+            }
+            for (_, connection) in *sockets {
+                call.arg(connection.0);
+            }
         }
         let mut redis = self.connection.clone();
         let held: Result<(), _> = within(call.invoke_async(&mut redis)).await;

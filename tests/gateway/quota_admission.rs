@@ -147,6 +147,28 @@ async fn after_a_flush_open_sockets_are_counted_again() {
 }
 
 #[tokio::test]
+async fn many_are_renewed_by_one_script() {
+    const PEOPLE: u64 = 40;
+    let server = RedisServer::start().await;
+    let one = Instance::start(&server, "one", 0, 0, Duration::from_secs(3)).await;
+    // Of one part of the books.
+    let users: Vec<_> = (0..PEOPLE as i64).map(|number| UserId(1 + 32 * number)).collect();
+    let _sockets = join_all(users.iter().flat_map(|user| [one.admit(*user), one.admit(*user)])).await;
+    number::<()>(&server, "CONFIG", &["RESETSTAT"]).await;
+    number::<()>(&server, "FLUSHALL", &[]).await;
+    for user in users {
+        let key = keyspace::sockets(user);
+        eventually("both are back", || async { number::<u64>(&server, "ZCARD", &[&key]).await == 2 }).await;
+    }
+    let calls: String = number(&server, "INFO", &["commandstats"]).await;
+    let of = |command: &str| -> u64 {
+        let line = calls.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls="))).unwrap();
+        line.split(',').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(of("pexpire"), PEOPLE * of("evalsha"), "{calls}");
+}
+
+#[tokio::test]
 async fn without_redis_nobody_is_admitted_unless_the_limits_are_off() {
     let server = RedisServer::start().await;
     let one = Instance::start(&server, 1, 0, LEASE).await;
