@@ -21,14 +21,15 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// The closes are spread already, so that the delays only spread the clients of one step until the next.
 pub async fn drain(sessions: &Sessions, limit: Duration) -> usize {
     sessions.open.close();
-    let members = sessions.hub.members().all();
+    // Only who they are: a list of members would keep their sockets open until the last has gone.
+    let members = sessions.hub.members().keys();
     let spread = limit / 2;
     let steps = members.len().div_ceil(STEP).max(1);
     let pause = spread / u32::try_from(steps).unwrap_or(u32::MAX);
     tracing::info!(sessions = members.len(), "draining");
     let ending = async {
         for batch in members.chunks(STEP) {
-            for member in batch {
+            for member in batch.iter().filter_map(|key| sessions.hub.members().get(*key)) {
                 let delay = DELAY + pause.clamp(SPREAD, LONGEST).mul_f64(rand::random());
                 let _ = member.outbox.push(&Frame::text(&event::reconnect(delay, "drain")), Class::Message);
                 member.outbox.go_away();

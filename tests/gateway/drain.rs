@@ -203,6 +203,23 @@ async fn a_client_that_does_not_answer_does_not_hold_up_the_end() {
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_gone_keeps_no_descriptor_while_others_are_waited_for() {
+    let stack = Stack::start().await;
+    let (mut gateway, _room, mut clients) = crowded(&stack, 20, 30).await;
+    let _silent = clients.pop();
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count();
+    let before = descriptors();
+    gateway.begin_termination();
+    join_all(clients.into_iter().map(|mut client| async move { assert_eq!(client.expect_close().await.0, 1001) }))
+        .await;
+    eventually("only the silent one has a descriptor", || async {
+        gateway.metric("community_gateway_sockets_open", &[]).await == 1.0 && descriptors() <= before - 10
+    })
+    .await;
+    assert_eq!(gateway.exit_code().await, 0);
+}
+
 #[tokio::test]
 async fn a_second_sigterm_ends_it_at_once() {
     let stack = Stack::start().await;
