@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use community_gateway::cli::{self, Exit, out};
 
 /// Gives pages back within ten seconds after many sockets closed, where the system's allocator keeps nearly all, and takes
-/// less memory for those that are open (ARCHITECTURE.md, "Memory").
+/// less memory for those that are open (ARCHITECTURE.md, "jemalloc").
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -4,17 +4,19 @@
 //! it. Nothing here waits.
 
 mod deliver;
+mod held;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use self::deliver::Round;
+use self::held::Held;
 use super::Watcher;
-use super::seat::{Delivery, Entry};
+use super::seat::{Crowd, Delivery, Entry};
+use super::seats::Seats;
 use super::sequence::{Hole, Sequence};
 use super::watch::Version;
 use crate::bus::{Envelope, Foreign, Position};
@@ -31,7 +33,10 @@ const MEND_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 struct State {
-    seats: Vec<Entry>,
+    seats: Seats<Entry>,
+    /// What all seats are being given; whatever else comes is held behind it.
+    round: Option<Round>,
+    held: Held,
     /// Who gets numbers only.
     watchers: Vec<Arc<Watcher>>,
     /// The number that they know: of people online, or 1 for a user who is. The version rises with every announcement.
@@ -48,9 +53,8 @@ struct State {
     whole_at: u64,
     /// What came before this place may be lost to seats here.
     lost: Option<Place>,
-    /// Joins (with the event's JSON) and leaves since the last `presence_diff`, the latest for each user.
-    crowd: BTreeMap<UserId, Option<Bytes>>,
-    crowd_online: u64,
+    /// Joins and leaves since the last `presence_diff`.
+    crowd: Crowd,
 }
 
 impl State {
@@ -61,7 +65,7 @@ impl State {
     /// Notes that something before the next place is lost to all seats.
     fn lose(&mut self) {
         self.lost = Some(self.sequence.next());
-        self.seats.iter_mut().for_each(Entry::lose);
+        self.seats.iter_mut().for_each(|(_, seat)| seat.lose());
     }
 
     /// Looks whether another epoch has begun. If the subscription was interrupted since all was known to be there, the
@@ -94,6 +98,8 @@ pub(super) struct Accepted {
     pub restless: bool,
     /// Something is lost, and seats need a state.
     pub lost: bool,
+    /// When the topic has something to send again, whether or not anything comes.
+    pub due: Option<Instant>,
 }
 
 /// A topic with seats on this instance.
@@ -144,7 +150,8 @@ impl Gathering {
     pub(super) fn add(&self, connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>, hidden: &Hidden) -> bool {
         let mut state = self.state.lock();
         if !state.retired {
-            state.seats.push(Entry::new(connection, user, outbox, hidden.clone()));
+            let before = state.held.len(); // came before this seat
+            state.seats.add(connection, Entry::new(user, outbox, hidden.clone(), before));
         }
         !state.retired
     }
@@ -152,7 +159,7 @@ impl Gathering {
     /// Changes whose events a seat is spared, from the next event on.
     pub(super) fn hide(&self, connection: ConnectionId, hidden: &Hidden) {
         let mut state = self.state.lock();
-        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection) {
+        if let Some(seat) = state.seats.find(connection) {
             seat.hidden = hidden.clone();
         }
     }
@@ -160,9 +167,7 @@ impl Gathering {
     /// Removes a seat by its own id; says whether none is left.
     pub(super) fn remove(&self, connection: ConnectionId) -> bool {
         let mut state = self.state.lock();
-        if let Some(at) = state.seats.iter().position(|seat| seat.connection == connection) {
-            state.seats.swap_remove(at);
-        }
+        state.seats.remove(connection);
         state.is_empty()
     }
 
@@ -210,7 +215,7 @@ impl Gathering {
         let mut state = self.state.lock();
         let is_late = |lost: Place| after.epoch != lost.epoch || after.offset + 1 < lost.offset;
         let late = state.lost.is_some_and(is_late);
-        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection) {
+        if let Some(seat) = state.seats.find(connection) {
             seat.go_live(after, first, &self.metrics);
             seat.stray = late;
         }
@@ -220,12 +225,12 @@ impl Gathering {
     /// Pauses some of the seats that something is lost to, and names them.
     pub(super) fn strays(&self, most: usize) -> Vec<(ConnectionId, UserId)> {
         let mut state = self.state.lock();
-        let strays = state.seats.iter_mut().filter(|seat| seat.stray).take(most);
+        let strays = state.seats.iter_mut().filter(|(_, seat)| seat.stray).take(most);
         strays
-            .map(|seat| {
+            .map(|(connection, seat)| {
                 seat.pause();
                 seat.stray = true;
-                (seat.connection, seat.user)
+                (connection, seat.user)
             })
             .collect()
     }
@@ -233,7 +238,8 @@ impl Gathering {
     /// Gives a state to a seat that something is lost to, unless it has got one meanwhile.
     pub(super) fn restore(&self, connection: ConnectionId, after: Place, first: &[Frame]) {
         let mut state = self.state.lock();
-        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection && seat.stray) {
+        self.send_all(&mut state, Instant::now()); // what the state has already goes before it
+        if let Some(seat) = state.seats.find(connection).filter(|seat| seat.stray) {
             seat.restore(after, first, &self.metrics);
         }
     }
@@ -241,7 +247,7 @@ impl Gathering {
     /// Keeps what comes for a seat from now on, until it goes live again.
     pub(super) fn pause(&self, connection: ConnectionId) {
         let mut state = self.state.lock();
-        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.connection == connection) {
+        if let Some(seat) = state.seats.find(connection) {
             seat.pause();
         }
     }
@@ -252,12 +258,28 @@ impl Gathering {
         let mut state = self.state.lock();
         (state.whole_at, state.begun_at) = (interruptions, Some(asked));
         let ready = state.sequence.begin(position);
-        self.deliver_all(&mut state, ready);
+        self.deliver_now(&mut state, ready);
     }
 
-    /// Delivers a batch of envelopes as they arrived.
+    /// Delivers a batch of envelopes as they arrived, or holds them until it is time.
     pub(super) fn accept(&self, envelopes: Vec<Envelope>, interruptions: u64, now: Instant) -> Accepted {
         let mut state = self.state.lock();
+        let ready = self.in_order(&mut state, envelopes, now);
+        self.take(&mut state, ready, now);
+        let due = self.go_on(&mut state, now);
+        let lost = state.turn(interruptions);
+        Accepted { restless: state.sequence.is_waiting() || !state.crowd.users.is_empty(), lost, due }
+    }
+
+    /// Delivers what was missing, and what had waited for it, at once. Says whether something is lost.
+    pub(super) fn accept_missed(&self, envelopes: Vec<Envelope>, interruptions: u64) -> bool {
+        let mut state = self.state.lock();
+        let ready = self.in_order(&mut state, envelopes, Instant::now());
+        self.deliver_now(&mut state, ready);
+        state.turn(interruptions)
+    }
+
+    fn in_order(&self, state: &mut State, envelopes: Vec<Envelope>, now: Instant) -> Vec<Envelope> {
         let mut ready = Vec::with_capacity(envelopes.len());
         for envelope in envelopes {
             let waiting = state.sequence.is_waiting();
@@ -266,41 +288,41 @@ impl Gathering {
                 self.metrics.bus_reordered_total.inc();
             }
         }
-        self.deliver_all(&mut state, ready);
-        let lost = state.turn(interruptions);
-        Accepted { restless: state.sequence.is_waiting() || !state.crowd.is_empty(), lost }
+        ready
+    }
+
+    fn deliver_now(&self, state: &mut State, ready: Vec<Envelope>) {
+        let now = Instant::now();
+        self.take(state, ready, now);
+        self.send_all(state, now);
+    }
+
+    /// Goes on with what is under way or due. Returns when to come again.
+    pub(super) fn send_due(&self, now: Instant) -> Option<Instant> {
+        self.go_on(&mut self.state.lock(), now)
     }
 
     /// Delivers what Django published, to those it is for.
     pub(super) fn accept_foreign(&self, foreign: &Foreign) {
-        let delivery = [Delivery::plain(foreign.clone(), None)];
-        for seat in &mut self.state.lock().seats {
-            seat.give(&delivery, self.outbox_limit, &self.metrics);
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        if !state.seats.is_empty() {
+            state.held.add(Delivery::plain(foreign.clone(), None), now);
+            self.send_all(&mut state, now);
         }
     }
 
-    /// Sends the crowd's joins and leaves of the last second. Says whether there were any.
-    pub(super) fn flush_crowd(&self) -> bool {
+    /// Sends the crowd's joins and leaves of the last second, if there were any. Returns when to come again.
+    pub(super) fn flush_crowd(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock();
-        if state.crowd.is_empty() {
-            return false;
+        let crowd = Crowd { online: state.crowd.online, users: std::mem::take(&mut state.crowd.users) };
+        if !crowd.users.is_empty() && !state.seats.is_empty() {
+            state.held.add(Delivery::crowd(crowd), now);
         }
-        let (crowd, online) = (std::mem::take(&mut state.crowd), state.crowd_online);
-        let for_all = [Delivery::crowd(&crowd, online, &Hidden::default())];
-        for seat in &mut state.seats {
-            // Those who share a block with somebody of the crowd get their own.
-            if !seat.hidden.is_empty() && crowd.keys().any(|user| seat.hidden.hides(*user)) {
-                let own = [Delivery::crowd(&crowd, online, &seat.hidden)];
-                seat.give(&own, self.outbox_limit, &self.metrics);
-            } else {
-                seat.give(&for_all, self.outbox_limit, &self.metrics);
-            }
-        }
-        true
+        self.go_on(&mut state, now)
     }
 
     pub(super) fn has_crowd(&self) -> bool {
-        !self.state.lock().crowd.is_empty()
+        !self.state.lock().crowd.users.is_empty()
     }
 
     pub(super) fn hole(&self, now: Instant) -> Option<Hole> {
@@ -346,6 +368,10 @@ impl Gathering {
         let mut state = self.state.lock();
         let ready = state.sequence.skip_to(place);
         state.lose();
-        self.deliver_all(&mut state, ready);
+        self.deliver_now(&mut state, ready);
     }
 }
+
+#[cfg(test)]
+#[path = "gathering/tests.rs"]
+mod tests;

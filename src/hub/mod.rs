@@ -10,6 +10,7 @@ mod members;
 mod plain;
 mod repair;
 mod seat;
+mod seats;
 mod sequence;
 mod topics;
 mod watch;

@@ -133,7 +133,7 @@ async fn fill(
 }
 
 fn deliver(hub: &Hub, topic: Topic, gathering: &Gathering, events: Vec<Envelope>) {
-    if gathering.accept(events, hub.subscriber.interruptions(), Instant::now()).lost {
+    if gathering.accept_missed(events, hub.subscriber.interruptions()) {
         hub.lose(topic);
     }
 }

@@ -3,26 +3,29 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::bus::{Envelope, Foreign};
-use crate::domain::{ConnectionId, Hidden, UserId};
+use crate::domain::{Hidden, UserId};
 use crate::socket::{Class, Frame, Outbox, Pushed};
 use crate::telemetry::Metrics;
+use crate::telemetry::trace::Span;
 use crate::wire::Close;
 use crate::wire::event::{self, Place};
 
 /// A seat as the gathering keeps it.
 pub(super) struct Entry {
-    pub connection: ConnectionId,
     pub user: UserId,
     pub outbox: Arc<Outbox>,
     /// Whose events this seat is spared.
     pub hidden: Hidden,
     /// Something is lost to it: it needs a whole state.
     pub stray: bool,
+    /// So many of the events that it is given next came before it did.
+    before: u32,
     stage: Stage,
 }
 
@@ -41,18 +44,119 @@ pub(super) struct Delivery {
     /// Whose words it shows besides.
     shown: Option<UserId>,
     frame: Frame,
-    class: Class,
+    pub class: Class,
     body: Bytes,
     /// Set when it is for some only.
     audience: Option<Foreign>,
+    /// Set when it tells of many, each of whom some may not see.
+    crowd: Option<Crowd>,
     /// The same without those words, made when the first seat needs it.
     spared: OnceCell<Option<Frame>>,
+    /// When it came here over the subscription.
+    pub arrived: Option<Instant>,
+    /// Lasts until every seat has it.
+    pub span: Span,
+}
+
+/// The joins (with the event's JSON) and leaves of a while, the latest for each user.
+#[derive(Default)]
+pub(super) struct Crowd {
+    pub users: BTreeMap<UserId, Option<Bytes>>,
+    /// How many are online after them.
+    pub online: u64,
+}
+
+impl Crowd {
+    /// All of them as one event, as somebody sees it who does not see some users.
+    fn seen_by(&self, hidden: &Hidden) -> Vec<u8> {
+        let seen = || self.users.iter().filter(|(user, _)| !hidden.hides(**user));
+        let joined: Vec<&RawValue> =
+            seen().filter_map(|(_, json)| serde_json::from_slice(json.as_ref()?).ok()).collect();
+        let left: Vec<UserId> = seen().filter(|(_, json)| json.is_none()).map(|(user, _)| *user).collect();
+        event::presence_diff(&joined, &left, self.online)
+    }
+
+    fn has_hidden(&self, hidden: &Hidden) -> bool {
+        self.users.keys().any(|user| hidden.hides(*user))
+    }
+}
+
+/// Events that leave together, in order: in one write for each seat.
+#[derive(Default)]
+pub(super) struct Batch {
+    deliveries: Vec<Delivery>,
+    /// The same as they are written for a seat that is spared nothing.
+    frames: Vec<(Frame, Class)>,
+    /// At least one is not for all.
+    has_audience: bool,
+}
+
+impl Batch {
+    pub(super) fn add(&mut self, delivery: Delivery) {
+        self.has_audience |= delivery.audience.is_some();
+        self.frames.push((delivery.frame.clone(), delivery.class));
+        self.deliveries.push(delivery);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    pub(super) fn deliveries(&self) -> &[Delivery] {
+        &self.deliveries
+    }
+
+    /// Whether there is news of the moment among them.
+    pub(super) fn is_passing(&self) -> bool {
+        self.frames.iter().any(|(_, class)| matches!(class, Class::Latest(_)))
+    }
+
+    pub(super) fn into_spans(self) -> impl Iterator<Item = Span> {
+        self.deliveries.into_iter().map(|delivery| delivery.span)
+    }
+}
+
+/// What became of events at some seats, to be counted once for all.
+#[derive(Default)]
+pub(super) struct Tally {
+    delivered: u64,
+    written: u64,
+}
+
+impl Tally {
+    fn note(&mut self, pushed: Pushed, frames: usize) {
+        match pushed {
+            Pushed::Written => {
+                self.delivered += frames as u64;
+                self.written += frames as u64;
+            }
+            Pushed::Queued | Pushed::Coalesced => self.delivered += frames as u64,
+            Pushed::Overflow | Pushed::Closed => {}
+        }
+    }
+
+    pub(super) fn count(&self, metrics: &Metrics) {
+        metrics.deliveries_total.inc_by(self.delivered);
+        metrics.deliveries_direct_total.inc_by(self.written);
+    }
 }
 
 impl Delivery {
     pub(super) fn new(body: Bytes, class: Class) -> Self {
         let frame = Frame::text(&body);
-        Self { place: None, user: None, shown: None, frame, class, body, audience: None, spared: OnceCell::new() }
+        Self {
+            place: None,
+            user: None,
+            shown: None,
+            frame,
+            class,
+            body,
+            audience: None,
+            crowd: None,
+            spared: OnceCell::new(),
+            arrived: None,
+            span: Span::default(),
+        }
     }
 
     /// Frames an envelope.
@@ -62,13 +166,10 @@ impl Delivery {
         delivery
     }
 
-    /// A crowd's joins and leaves as one event, as somebody sees it who does not see some users.
-    pub(super) fn crowd(crowd: &BTreeMap<UserId, Option<Bytes>>, online: u64, hidden: &Hidden) -> Self {
-        let seen = || crowd.iter().filter(|(user, _)| !hidden.hides(**user));
-        let joined: Vec<&RawValue> =
-            seen().filter_map(|(_, json)| serde_json::from_slice(json.as_ref()?).ok()).collect();
-        let left: Vec<UserId> = seen().filter(|(_, json)| json.is_none()).map(|(user, _)| *user).collect();
-        Self::new(Bytes::from(event::presence_diff(&joined, &left, online)), Class::Message)
+    /// Frames a crowd's joins and leaves.
+    pub(super) fn crowd(crowd: Crowd) -> Self {
+        let for_all = crowd.seen_by(&Hidden::default());
+        Self { crowd: Some(crowd), ..Self::new(Bytes::from(for_all), Class::Message) }
     }
 
     /// Frames what Django published, for those it is for.
@@ -91,14 +192,19 @@ impl Delivery {
             let spare = || event::without_reply(&self.body).map(|body| Frame::text(&body));
             return self.spared.get_or_init(spare).clone();
         }
+        if let Some(crowd) = self.crowd.as_ref().filter(|crowd| !hidden.is_empty() && crowd.has_hidden(hidden)) {
+            return Some(Frame::text(&crowd.seen_by(hidden)));
+        }
         Some(self.frame.clone())
     }
 }
 
 impl Entry {
-    pub(super) fn new(connection: ConnectionId, user: UserId, outbox: &Arc<Outbox>, hidden: Hidden) -> Self {
+    /// A seat that came behind the first `before` events of those that wait.
+    pub(super) fn new(user: UserId, outbox: &Arc<Outbox>, hidden: Hidden, before: usize) -> Self {
         let stage = Stage::Entering { kept: Vec::new(), bytes: 0 };
-        Self { connection, user, outbox: Arc::clone(outbox), hidden, stray: false, stage }
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        Self { user, outbox: Arc::clone(outbox), hidden, stray: false, before, stage }
     }
 
     /// Begins the entering once more: from now on what comes is kept. Who does this brings it to life again.
@@ -116,7 +222,7 @@ impl Entry {
             let kept = kept.into_iter().filter(|(place, ..)| is_after(*place, after));
             frames.extend(kept.map(|(_, frame, class)| (frame, class)));
         }
-        count(metrics, self.outbox.push_many(&frames), frames.len());
+        self.send(&frames, metrics);
     }
 
     /// Something is lost to the seat. One that enters does not know yet what it has.
@@ -129,22 +235,23 @@ impl Entry {
         if let Stage::Entering { kept, .. } = &mut self.stage {
             let known = kept.extract_if(.., |(place, ..)| !is_after(*place, after));
             let frames: Vec<_> = known.map(|(_, frame, class)| (frame, class)).collect();
-            count(metrics, self.outbox.push_many(&frames), frames.len());
+            self.send(&frames, metrics);
             self.stray = false;
             self.go_live(after, state, metrics);
         }
     }
 
     /// Gives the seat events. While it enters they are kept, at most `limit` bytes.
-    pub(super) fn give(&mut self, deliveries: &[Delivery], limit: usize, metrics: &Metrics) {
+    pub(super) fn give(&mut self, batch: &Batch, limit: usize, metrics: &Metrics, tally: &mut Tally) {
+        let before = std::mem::take(&mut self.before) as usize;
+        let deliveries = batch.deliveries.get(before..).unwrap_or_default();
         match &mut self.stage {
             Stage::Live { after } => {
                 let after = *after;
+                let are_news = || deliveries.iter().all(|delivery| is_after(delivery.place, after));
                 // The common case, without a single allocation.
-                if let ([only @ Delivery { audience: None, .. }], true) = (deliveries, self.hidden.is_empty()) {
-                    if is_after(only.place, after) {
-                        count(metrics, self.outbox.push(&only.frame, only.class), 1);
-                    }
+                if !batch.has_audience && self.hidden.is_empty() && are_news() {
+                    self.push(batch.frames.get(before..).unwrap_or_default(), tally);
                     return;
                 }
                 let wanted = deliveries.iter().filter(|delivery| is_after(delivery.place, after));
@@ -153,9 +260,7 @@ impl Entry {
                         delivery.seen_by(self.user, &self.hidden).map(|frame| (frame, delivery.class))
                     })
                     .collect();
-                if !frames.is_empty() {
-                    count(metrics, self.outbox.push_many(&frames), frames.len());
-                }
+                self.push(&frames, tally);
             }
             Stage::Entering { kept, bytes } => {
                 for delivery in deliveries {
@@ -172,17 +277,20 @@ impl Entry {
             }
         }
     }
-}
 
-fn count(metrics: &Metrics, pushed: Pushed, frames: usize) {
-    let frames = frames as u64;
-    match pushed {
-        Pushed::Written => {
-            metrics.deliveries_total.inc_by(frames);
-            metrics.deliveries_direct_total.inc_by(frames);
-        }
-        Pushed::Queued | Pushed::Coalesced => metrics.deliveries_total.inc_by(frames),
-        Pushed::Overflow | Pushed::Closed => {}
+    fn send(&self, frames: &[(Frame, Class)], metrics: &Metrics) {
+        let mut tally = Tally::default();
+        self.push(frames, &mut tally);
+        tally.count(metrics);
+    }
+
+    fn push(&self, frames: &[(Frame, Class)], tally: &mut Tally) {
+        let pushed = match frames {
+            [] => return,
+            [(frame, class)] => self.outbox.push(frame, *class),
+            many => self.outbox.push_many(many),
+        };
+        tally.note(pushed, frames.len());
     }
 }
 

@@ -32,7 +32,7 @@ pub mod outbox;
 mod queue;
 mod reader;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use connection::{Incoming, Socket, TextMessage};
 pub use decode::Violation;

@@ -87,6 +87,12 @@ impl Legs {
             self.each[leg as usize][kind].get_or_init(|| self.all.with_label_values(&[leg.as_str(), topic.kind()]));
         histogram.observe(took.as_secs_f64());
     }
+
+    /// How often a leg was taken.
+    #[cfg(test)]
+    pub(crate) fn taken(&self, leg: Leg, topic: Topic) -> u64 {
+        self.all.with_label_values(&[leg.as_str(), topic.kind()]).get_sample_count()
+    }
 }
 
 impl Collector for Legs {

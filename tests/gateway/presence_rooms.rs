@@ -2,6 +2,10 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
+use community_gateway::bus::{Envelope, Kind};
+use community_gateway::domain::{Micros, RoomId, Topic, UserId};
+use community_gateway::keyspace;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -170,4 +174,46 @@ async fn above_200_online_people_are_counted_and_not_listed() {
     tabs.pop().unwrap().close().await;
     let gone = watcher.wait_for("presence_diff").await;
     assert_eq!((gone["left"].as_array().unwrap().len(), &gone["online"]), (1, &json!(206)));
+}
+
+#[tokio::test]
+async fn what_people_do_at_once_is_told_together_and_nothing_need_follow() {
+    let stack = Stack::start().await;
+    let gateway = stack.gateway().start().await;
+    let room = stack.room(RoomSpec::default()).await;
+    let mut clients = Vec::new();
+    for user in stack.users("user", 10).await {
+        clients.push(gateway.enter_by_jwt(&room, &user).await);
+        for client in &mut clients {
+            let came = |event: &Value| event["event"] == "user_joined" && event["userId"] == user.id.to_string();
+            client.wait_until("the join", came).await;
+        }
+    }
+    let writes = || gateway.metric("community_gateway_leg_seconds_count", &[("leg", "socket"), ("topic", "room")]);
+    let before = writes().await;
+    let channel = keyspace::channel(Topic::Room(RoomId(room.id)));
+    let mut at_once = redis::pipe();
+    for typist in 1..=20 {
+        let event = json!({"event": "typing", "userId": typist.to_string(), "isTyping": true});
+        let envelope = Envelope {
+            kind: Kind::Typing,
+            place: None,
+            user: Some(UserId(typist)),
+            shown: None,
+            time: Micros(0),
+            sent: Micros::now(),
+            body: Bytes::from(event.to_string()),
+            online: 0,
+            trace: None,
+            arrived: None,
+        };
+        at_once.publish(&channel, envelope.encode()).ignore();
+    }
+    let () = at_once.query_async(&mut stack.redis().await).await.unwrap();
+    for client in &mut clients {
+        for typist in 1..=20 {
+            assert_eq!(client.expect_event("typing").await["userId"], typist.to_string());
+        }
+    }
+    assert!(writes().await - before < 10.0, "twenty events");
 }

@@ -1,10 +1,11 @@
 //! The last step of a gathering: what may be delivered, framed once and given to every seat.
 //!
-//! Runs under the gathering's lock and must never wait.
+//! Runs under the gathering's lock and must never wait. Many seats are served in parts, and the lock is free in between:
+//! whatever comes then is held behind what is under way, so that every seat has everything in one order.
 
 use std::time::Instant;
 
-use super::super::seat::{Delivery, key};
+use super::super::seat::{Batch, Delivery, Tally, key};
 use super::{CROWD, Gathering, State};
 use crate::bus::{Envelope, Foreign, Kind};
 use crate::domain::RoomId;
@@ -13,14 +14,19 @@ use crate::telemetry::Leg;
 use crate::telemetry::trace::{self, Span};
 use crate::wire::event;
 
+/// How many seats are served before others have their turn: a few milliseconds.
+const PART: usize = 512;
+
+/// What all seats are being given.
+pub(super) struct Round {
+    batch: Batch,
+    began: Instant,
+}
+
 impl Gathering {
-    /// Gives events to all seats, in order, and notes what they say of who is here.
-    pub(super) fn deliver_all(&self, state: &mut State, ready: Vec<Envelope>) {
-        let legs = &self.metrics.leg_seconds;
-        for envelope in &ready {
-            if let Some(arrived) = envelope.arrived {
-                legs.observe(Leg::Hub, self.topic, arrived.elapsed());
-            }
+    /// Takes events that are next in order, and notes what they say of who is here.
+    pub(super) fn take(&self, state: &mut State, ready: Vec<Envelope>, now: Instant) {
+        for envelope in ready {
             match envelope.kind {
                 Kind::Joined | Kind::Left => state.announce(self.topic, envelope.online),
                 Kind::Online => state.announce(self.topic, 1),
@@ -31,21 +37,77 @@ impl Gathering {
                 }
                 _ => {}
             }
+            let arrived = envelope.arrived;
+            let span = envelope.trace.is_some().then(|| span(&envelope)).unwrap_or_default();
+            match frame(state, envelope).filter(|_| !state.seats.is_empty()) {
+                Some(mut delivery) => {
+                    (delivery.arrived, delivery.span) = (arrived, span);
+                    state.held.add(delivery, now);
+                }
+                None => self.note_turn(arrived),
+            }
         }
-        let mut spans: Vec<_> = ready.iter().filter(|envelope| envelope.trace.is_some()).map(span).collect();
-        let deliveries: Vec<_> = ready.into_iter().filter_map(|envelope| frame(state, envelope)).collect();
-        if deliveries.is_empty() || state.seats.is_empty() {
-            return;
+    }
+
+    /// Gives the seats what it is time for, a part of them at most. Returns when to come again.
+    pub(super) fn go_on(&self, state: &mut State, now: Instant) -> Option<Instant> {
+        self.go_on_by(state, now, PART)
+    }
+
+    pub(super) fn go_on_by(&self, state: &mut State, now: Instant, part: usize) -> Option<Instant> {
+        if state.round.is_none() {
+            let due = state.held.due(state.seats.len())?;
+            if due > now {
+                return Some(due);
+            }
+            self.begin_round(state, now);
         }
-        let began = Instant::now();
-        for seat in &mut state.seats {
-            seat.give(&deliveries, self.outbox_limit, &self.metrics);
+        // Where events come faster than they leave, the queue behind this must fill, and not what is held.
+        self.serve(state, if state.held.is_full() { usize::MAX } else { part });
+        if state.round.is_some() { Some(now) } else { state.held.due(state.seats.len()) }
+    }
+
+    /// Gives the seats everything, whatever the time.
+    pub(super) fn send_all(&self, state: &mut State, now: Instant) {
+        self.serve(state, usize::MAX);
+        if state.held.len() > 0 {
+            self.begin_round(state, now);
+            self.serve(state, usize::MAX);
         }
-        legs.observe(Leg::Socket, self.topic, began.elapsed());
-        for span in &mut spans {
-            span.note("topic", self.topic.kind());
-            span.note("seats", state.seats.len());
-            span.ended_part("socket", began);
+    }
+
+    fn begin_round(&self, state: &mut State, now: Instant) {
+        let batch = state.held.take(now);
+        batch.deliveries().iter().for_each(|delivery| self.note_turn(delivery.arrived));
+        state.seats.begin();
+        state.round = Some(Round { batch, began: Instant::now() });
+    }
+
+    /// Goes on with the round that is under way; ends it behind the last seat.
+    fn serve(&self, state: &mut State, most: usize) {
+        let State { seats, round: under_way, .. } = state;
+        let Some(round) = under_way else { return };
+        let mut tally = Tally::default();
+        for seat in seats.next(most) {
+            seat.give(&round.batch, self.outbox_limit, &self.metrics, &mut tally);
+        }
+        tally.count(&self.metrics);
+        if seats.is_served()
+            && let Some(Round { batch, began }) = under_way.take()
+        {
+            self.metrics.leg_seconds.observe(Leg::Socket, self.topic, began.elapsed());
+            for mut span in batch.into_spans() {
+                span.note("topic", self.topic.kind());
+                span.note("seats", seats.len());
+                span.ended_part("socket", began);
+            }
+        }
+    }
+
+    /// Notes that it is the turn of an event that came over the subscription.
+    fn note_turn(&self, arrived: Option<Instant>) {
+        if let Some(arrived) = arrived {
+            self.metrics.leg_seconds.observe(Leg::Hub, self.topic, arrived.elapsed());
         }
     }
 }
@@ -64,12 +126,12 @@ fn frame(state: &mut State, envelope: Envelope) -> Option<Delivery> {
         Kind::Joined | Kind::Left => {
             if let Some(user) = envelope.user.filter(|_| envelope.online > CROWD) {
                 let joined = envelope.kind == Kind::Joined;
-                state.crowd.insert(user, joined.then_some(envelope.body));
-                state.crowd_online = envelope.online;
+                state.crowd.users.insert(user, joined.then_some(envelope.body));
+                state.crowd.online = envelope.online;
                 return None;
             }
             if let Some(user) = envelope.user {
-                state.crowd.remove(&user); // older news of the same user must not come after this
+                state.crowd.users.remove(&user); // older news of the same user must not come after this
             }
             Class::Latest(key(1, envelope.user))
         }
