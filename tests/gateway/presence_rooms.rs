@@ -184,8 +184,9 @@ async fn what_people_do_at_once_is_told_together_and_nothing_need_follow() {
     let mut clients = Vec::new();
     for user in stack.users("user", 10).await {
         clients.push(gateway.enter_by_jwt(&room, &user).await);
+        let id = user.id.to_string();
         for client in &mut clients {
-            let came = |event: &Value| event["event"] == "user_joined" && event["userId"] == user.id.to_string();
+            let came = |event: &Value| event["event"] == "user_joined" && event["userId"] == *id;
             client.wait_until("the join", came).await;
         }
     }

@@ -38,7 +38,7 @@ impl Gathering {
                 _ => {}
             }
             let arrived = envelope.arrived;
-            let span = envelope.trace.is_some().then(|| span(&envelope)).unwrap_or_default();
+            let span = if envelope.trace.is_some() { span(&envelope) } else { Span::default() };
             match frame(state, envelope).filter(|_| !state.seats.is_empty()) {
                 Some(mut delivery) => {
                     (delivery.arrived, delivery.span) = (arrived, span);
