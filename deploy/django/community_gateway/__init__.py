@@ -9,7 +9,7 @@ Both wait for the commit of the transaction they stand in, and neither ever fail
 """
 
 from .handover import hand_over
-from .publishing import control, publish
+from .publishing import control, for_user, publish
 from .quiet import acting, quietly
 
-__all__ = ["acting", "control", "hand_over", "publish", "quietly"]
+__all__ = ["acting", "control", "for_user", "hand_over", "publish", "quietly"]

@@ -7,9 +7,11 @@ author, agents in a conversation, who is hidden by a block and who has a socket 
 from __future__ import annotations
 
 import logging
+import queue
 import socket
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import redis
@@ -26,6 +28,8 @@ EXPIRES = 3_600
 SOCKETS_KEY = "community:sockets:{}"
 
 _app: Any = None  # the project's Celery app
+# So many requests may wait for the broker at once; each that it left without an answer holds one place until it ends.
+_places = threading.BoundedSemaphore(16)
 _reached_until = 0.0  # by the monotonic clock: until then the broker counts as there
 _away_until = 0.0  # and until then as away
 
@@ -39,6 +43,11 @@ def connect() -> None:
     except ImportError:
         return  # a project without it
     _app = current_app._get_current_object()
+
+
+def has_broker() -> bool:
+    """Says whether the project has a Celery app with a broker."""
+    return _app is not None and bool(_app.conf.broker_write_url)
 
 
 def hand_over(message: Any, *, using: str | None = None) -> None:
@@ -83,14 +92,44 @@ def _queue(message: str, tasks: list[tuple[str, int]]) -> None:
     if time.monotonic() < _away_until:
         logger.warning("%d notifications were not queued: the broker did not answer a moment ago.", len(waiting))
         return
-    try:
+
+    def send() -> None:
         _reach(_app)
         for name, user in waiting:
             _app.send_task(name, kwargs={"message_id": message, "user_id": user}, expires=EXPIRES,
-                                  queue=config.TASK_QUEUE or None, retry=False, ignore_result=True)
+                           queue=config.TASK_QUEUE or None, retry=False, ignore_result=True)
+
+    try:
+        _bounded(send, 2 * config.REDIS_TIMEOUT)
     except Exception as error:  # each broker has errors of its own, and none of them is the request's
         _away_until = time.monotonic() + config.REDIS_PAUSE
         logger.warning("%d notifications were not queued: %s", len(waiting), type(error).__name__)
+
+
+def _bounded(work: Callable[[], None], seconds: float) -> None:
+    """Does something, and raises TimeoutError when it takes longer: a client of a broker waits for its answer without end.
+    It then goes on in its thread, and what the broker takes late is queued late."""
+    until = time.monotonic() + seconds
+    if not _places.acquire(timeout=seconds):
+        raise TimeoutError
+    done: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            work()
+            done.put(None)
+        except Exception as error:
+            done.put(error)
+        finally:
+            _places.release()
+
+    threading.Thread(target=run, daemon=True, name="hand-over").start()
+    try:
+        error = done.get(timeout=max(until - time.monotonic(), 0.01))
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
 
 
 def _reach(app: Any) -> None:

@@ -50,7 +50,8 @@ def publish(
     using: str | None = None,
 ) -> None:
     """Sends an event to everybody in a room, in a thread inside a room, in a direct conversation (the thread's id), or
-    to a user's presence sockets; `to` limits it to these users, `except_` leaves these out.
+    to a user's presence sockets; `to` limits it to these users, `except_` leaves these out. Over the channel layer the
+    event carries both, and who receives it obeys: gateways do, and consumers by `for_user`.
 
     Raises TypeError or ValueError for what is wrong with the call, and nothing for what is wrong with Redis.
     """
@@ -69,11 +70,20 @@ def publish(
     elif except_ is not None and (left_out := [_id(one) for one in except_]):
         body["except"] = left_out
     text = _json(body)
-    plain = "to" not in body and "except" not in body
-    if config.TRANSPORT == "channels" and kind in ("room", "dm") and plain:
-        transaction.on_commit(lambda: _send_to_group(kind, key, body), using=using, robust=True)
+    if config.TRANSPORT == "channels" and kind in ("room", "dm"):
+        transaction.on_commit(lambda: send_to_group(kind, key, body), using=using, robust=True)
     else:
         transaction.on_commit(lambda: send(f"community:{kind}:{key}", text), using=using, robust=True)
+
+
+def for_user(message: Mapping[str, Any], user: Any) -> dict[str, Any] | None:
+    """What a consumer sends to its user of a message to its group: the event without what is the layer's and without whom
+    it is for. None when it is for others."""
+    key = _id(user)
+    to, left_out = message.get("to"), message.get("except") or ()
+    if (to is not None and key not in map(str, to)) or key in map(str, left_out):
+        return None
+    return {name: value for name, value in message.items() if name not in ("type", "to", "except")}
 
 
 def control(action: str, *, using: str | None = None, **fields: Any) -> None:
@@ -115,6 +125,7 @@ def _json(value: Any) -> str:
 _lock = threading.Lock()
 _client: redis.Redis | None = None
 _silent_until = 0.0  # by the monotonic clock: until then Redis is not tried
+_layer_silent_until = 0.0  # and until then the channel layer is not
 
 
 def client() -> redis.Redis:
@@ -152,16 +163,24 @@ def _kind(channel: str) -> str:
     return ":".join(channel.split(":")[:2])
 
 
-def _send_to_group(kind: str, key: str, body: dict[str, Any]) -> None:
-    """Through Django's channel layer, which both the gateways and Daphne's consumers hear."""
+def send_to_group(kind: str, key: str, body: dict[str, Any]) -> bool:
+    """Sends at once through Django's channel layer, which both the gateways and Daphne's consumers hear. Says whether it took it."""
     from asgiref.sync import async_to_sync
     from channels.layers import get_channel_layer
 
+    global _layer_silent_until
+    if time.monotonic() < _layer_silent_until:
+        logger.warning("Not sent to the group of a %s: the channel layer did not answer a moment ago.", kind)
+        return False
     message = {"type": f"{kind}_event", **json.loads(_json(body))}
     try:
         async_to_sync(_group_send)(get_channel_layer(), f"community.{kind}.{key}", message)
     except Exception as error:  # whatever the layer raises, nobody's request fails of it
+        if isinstance(error, redis.RedisError | OSError):  # it is away, as opposed to having refused this one
+            _layer_silent_until = time.monotonic() + config.REDIS_PAUSE
         logger.warning("Not sent to the group of a %s: %s", kind, type(error).__name__)
+        return False
+    return True
 
 
 async def _group_send(layer: Any, group: str, message: dict[str, Any]) -> None:
@@ -172,10 +191,10 @@ async def _group_send(layer: Any, group: str, message: dict[str, Any]) -> None:
 
 
 def _changed(*, setting: str, **_: Any) -> None:
-    global _client, _silent_until
+    global _client, _silent_until, _layer_silent_until
     if setting == "COMMUNITY_GATEWAY":
         with _lock:
-            _client, _silent_until = None, 0.0
+            _client, _silent_until, _layer_silent_until = None, 0.0, 0.0
 
 
 setting_changed.connect(_changed, dispatch_uid="community_gateway.publishing")

@@ -14,24 +14,27 @@ from urllib.parse import urlencode
 
 import redis
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.checks import ERROR
-from django.db import DatabaseError, connections, router
+from django.db import DatabaseError, connections, router, transaction
 
-from . import publishing, sessions
+from . import handover, publishing, sessions
 from .checks import check as settings_check
 from .conf import config, model
 from .quiet import quietly
-from .selftest_advice import Wrong, closed, out_of_reach, refused
+from .selftest_advice import Wrong, broke, closed, out_of_reach, refused
 from .websocket import Closed, Refused, WebSocket
 
 # More than this between two clocks, in seconds, and times in the chat are not to be believed.
 SKEW = 2.0
+# The task whose end can be seen from here.
+TASK = "community_gateway.tasks.notify_mention"
 
 
 class SelfTest:
     """The steps, in order. Each returns a line that says what is well, or raises Wrong."""
 
-    def __init__(self, user: Any, other: Any = None, room: Any = None, timeout: float = 5.0, handover: bool = False):
+    def __init__(self, user: Any, other: Any = None, room: Any = None, timeout: float = 5.0, handover: bool = True):
         self.user, self.other, self.room, self.timeout = user, other, room, timeout
         self.socket: WebSocket | None = None
         self.events: list[dict[str, Any]] = []
@@ -41,28 +44,37 @@ class SelfTest:
             ("message", self.message), ("row", self.row), ("presence", self.presence), ("events", self.published),
             ("control", self.control), ("clocks", self.clocks), ("JWT", self.jwt),
         ]
+        if config.TRANSPORT == "channels":
+            self.steps.append(("channel layer", self.layer))
         if handover:
-            self.steps.append(("hand-over", self.handover))
+            self.steps.append(("hand-over", self.hand_over))
 
     def run(self) -> Iterator[tuple[str, str, Wrong | None]]:
         """Name, what is well, what is wrong; ends at the first step without which the others say nothing."""
         try:
             with self._room():
                 for name, step in self.steps:
-                    try:
-                        yield name, step(), None
-                    except Wrong as wrong:
-                        yield name, "", wrong
-                        if wrong.final:
-                            return
+                    well, wrong = self._tried(step)
+                    yield name, well, wrong
+                    if wrong is not None and wrong.final:
+                        return
         except DatabaseError as error:
             yield "database", "", Wrong(
-                f"Django cannot make a room to test in: {type(error).__name__}.",
+                f"Django cannot make and remove a room to test in: {type(error).__name__}.",
                 "Run `manage.py migrate`, or name an existing room and a member of it with --room and --user.",
             )
         finally:
             if self.socket is not None:
                 self.socket.close()
+
+    def _tried(self, step: Callable[[], str]) -> tuple[str, Wrong | None]:
+        try:
+            return step(), None
+        except Wrong as wrong:
+            return "", wrong
+        except Exception as error:  # whatever it is, whoever reads it wants words
+            # Without Redis some steps still say something; without the socket, or with the database away, none does.
+            return "", broke(error, final=self.socket is None or not isinstance(error, redis.RedisError))
 
     @contextmanager
     def _room(self) -> Iterator[None]:
@@ -147,10 +159,7 @@ class SelfTest:
         return "the message is in Django's table"
 
     def presence(self) -> str:
-        try:
-            lease = publishing.client().zscore(f"community:presence:{self.room.pk}", str(self.user.pk))
-        except (redis.RedisError, OSError) as error:
-            raise Wrong(f"Redis does not answer: {type(error).__name__}.", "Start it.", final=False) from error
+        lease = publishing.client().zscore(f"community:presence:{self.room.pk}", str(self.user.pk))
         if lease is None:
             raise Wrong(
                 "The user is connected, and Redis does not know it: Django and the gateway use different databases of Redis.",
@@ -160,14 +169,14 @@ class SelfTest:
         return "the presence key is there"
 
     def published(self) -> str:
-        publishing.send(f"community:room:{self.room.pk}", json.dumps({"event": "gateway_selftest"}))
+        self._publish(f"community:room:{self.room.pk}", {"event": "gateway_selftest"})
         if self._until("gateway_selftest", wrong=False) is None:
             raise Wrong("What Django publishes does not reach the socket.",
                         "Set COMMUNITY_GATEWAY['REDIS_URL'] to the gateway's GATEWAY_REDIS_URL.", final=False)
         return "what Django publishes reaches the socket"
 
     def control(self) -> str:
-        publishing.send(publishing.CONTROL_CHANNEL, json.dumps({"action": "room_changed", "room": str(self.room.pk)}))
+        self._publish(publishing.CONTROL_CHANNEL, {"action": "room_changed", "room": str(self.room.pk)})
         if self._until("room_updated", wrong=False) is None:
             raise Wrong("The gateway does not obey Django's orders.",
                         "Set COMMUNITY_GATEWAY['REDIS_URL'] to the gateway's GATEWAY_REDIS_URL.", final=False)
@@ -175,8 +184,11 @@ class SelfTest:
 
     def clocks(self) -> str:
         self._send(type="ping")
-        pong = self._until("pong")
-        gateway = datetime.fromisoformat(pong["timestamp"]).replace(tzinfo=UTC).timestamp()
+        said = self._until("pong").get("timestamp")
+        try:
+            gateway = datetime.fromisoformat(str(said)).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            raise Wrong(f"The gateway's pong has no time: {said}.", "See that it is a gateway that answers there.") from None
         here = time.time()
         seconds, micros = cast(tuple[int, int], publishing.client().time())
         database = connections[router.db_for_read(model("message"))]
@@ -210,28 +222,72 @@ class SelfTest:
                 f"Set the gateway's SECRET_KEY to the key that signs the JWTs, and GATEWAY_JWT_COOKIE to {cookie}.",
                 final=False,
             ) from error
+        except OSError as error:
+            raise broke(error, final=False) from error
         finally:
             socket.close()
         return "the JWT in its cookie opens the door as well"
 
-    def handover(self) -> str:
-        if self.other is None:
-            raise Wrong("Nobody is there to be mentioned.", "Name another user with --other.", final=False)
-        key = f"gateway:selftest:{self.other.pk}"
-        sessions.cache().set(key, "waiting", timeout=60)
-        self._send(type="send_message", content=f"self-test @{self.other.get_username()}")
-        until = time.monotonic() + 2 * self.timeout
-        while time.monotonic() < until:
-            if sessions.cache().get(key) == "done":
+    def layer(self) -> str:
+        if not publishing.send_to_group("room", str(self.room.pk), {"event": "gateway_selftest_layer"}):
+            raise Wrong("Django's channel layer does not answer.", "Start its Redis, or mend `hosts` in CHANNEL_LAYERS.",
+                        final=False)
+        if self._until("gateway_selftest_layer", wrong=False) is None:
+            raise Wrong(
+                "What Django sends through the channel layer does not reach the socket.",
+                "Set the gateway's GATEWAY_CHANNELS to core or pubsub, whichever BACKEND of CHANNEL_LAYERS is, and its"
+                " GATEWAY_CHANNELS_URL and GATEWAY_CHANNELS_PREFIX to the layer's `hosts` and `prefix`.", final=False,
+            )
+        return "what Django sends through the channel layer reaches the socket"
+
+    def hand_over(self) -> str:
+        if not handover.has_broker():
+            return "left out: Celery has no broker here"
+        if config.TASKS["mention"] != TASK:
+            return f"left out: a mention becomes {config.TASKS['mention'] or 'no task'}, which does not say that it was run"
+        with self._somebody() as other:
+            key = f"gateway:selftest:{other.pk}"
+            sessions.cache().set(key, "waiting", timeout=60)
+            try:
+                self._send(type="send_message", content=f"self-test @{other.get_username()}")
+                until = time.monotonic() + 2 * self.timeout
+                while time.monotonic() < until:
+                    if sessions.cache().get(key) == "done":
+                        return "a mention became a task, and a worker ran it"
+                    time.sleep(0.1)
+            finally:
                 sessions.cache().delete(key)
-                return "a mention became a task, and a worker ran it"
-            time.sleep(0.1)
-        sessions.cache().delete(key)
         raise Wrong(
             "A mention was sent, and no worker ran its task.",
             "See that a Celery worker runs, that it knows community_gateway.tasks, that the gateway's GATEWAY_BROKER_URL is"
-            " Celery's broker, and that its GATEWAY_TASK_MENTION is community_gateway.tasks.notify_mention.", final=False,
+            f" Celery's broker, and that its GATEWAY_TASK_MENTION is {TASK}. When nobody is to be notified,"
+            " leave this out with --no-handover.", final=False,
         )
+
+    @contextmanager
+    def _somebody(self) -> Iterator[Any]:
+        """Somebody to mention: an account for the test alone, gone afterwards, because a real one would see the mention and
+        miss what it is told meanwhile; unless one is named."""
+        if self.other is not None:
+            yield self.other
+            return
+        users = get_user_model()
+        name = f"gateway-selftest-{uuid.uuid4().hex[:12]}"
+        made = users(**{users.get_email_field_name(): f"{name}@selftest.invalid"} | {users.USERNAME_FIELD: name})
+        made.set_unusable_password()
+        try:
+            with transaction.atomic(), quietly():
+                made.save()
+                if self.room.visibility != "public":
+                    model("membership")._default_manager.create(room=self.room, user=made)
+        except DatabaseError as error:
+            raise Wrong(f"Django cannot make an account to mention: {type(error).__name__}.",
+                        "Name another user with --other; they will see the mention.", final=False) from error
+        try:
+            yield made
+        finally:
+            with quietly():
+                made.delete()
 
     # ---- the socket ------------------------------------------------------------------------------------------------
 
@@ -244,6 +300,14 @@ class SelfTest:
             raise refused(error) from error
         except OSError as error:
             raise out_of_reach(error) from error
+        except ValueError as error:  # of urlsplit: a port that is none
+            raise Wrong(f"{config.PUBLIC_URL} is no address: {error}.", "Mend COMMUNITY_GATEWAY['PUBLIC_URL'].") from error
+
+    @staticmethod
+    def _publish(channel: str, body: dict[str, Any]) -> None:
+        if not publishing.send(channel, json.dumps(body)):
+            raise Wrong("The Redis of REDIS_URL did not take what Django published.", "See that it runs and is not full.",
+                        final=False)
 
     def _send(self, **frame: Any) -> None:
         assert self.socket is not None
@@ -256,9 +320,11 @@ class SelfTest:
         try:
             while True:
                 event = json.loads(self.socket.receive(max(until - time.monotonic(), 0.01)))
-                if event.get("event") in names:
+                if isinstance(event, dict) and event.get("event") in names:
                     return event
-        except (TimeoutError, OSError) as error:
+        except ValueError as error:
+            raise Wrong("The other side sends what is no JSON.", "See that it is a gateway that answers there.") from error
+        except TimeoutError as error:
             if not wrong:
                 return None
             raise Wrong(f"The gateway let the socket in and then sent no {names[0]} for {self.timeout:.0f} s.",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import socket
 import ssl
 
+import redis
+from django.db import DatabaseError
+
 from .conf import config
 from .websocket import Closed, Refused
 
@@ -69,3 +72,24 @@ def closed(error: Closed, *, token_was_taken: bool) -> Wrong:
     if error.code == 1013:
         return Wrong("The gateway lacks Postgres or Redis.", "See what its /readyz says.")
     return Wrong(f"The gateway closed the socket: {error}.", "See the gateway's log.")
+
+
+def broke(error: Exception, *, final: bool) -> Wrong:
+    """A step that ended before it knew anything."""
+    name = type(error).__name__
+    if isinstance(error, Closed):
+        return Wrong(f"The gateway closed the socket in the middle of the test: {error}.",
+                     "See the gateway's log: it stops, or the user's rights changed. Then try again.", final)
+    if isinstance(error, redis.RedisError):
+        return Wrong(f"Redis does not answer: {name}.",
+                     "See that the Redis of CACHES and of COMMUNITY_GATEWAY['REDIS_URL'] runs and is reached.", final)
+    if isinstance(error, DatabaseError):
+        return Wrong(f"Django's database does not answer: {name}.",
+                     "See that it runs, and that `manage.py migrate` has nothing to do.", final)
+    if isinstance(error, TimeoutError):
+        return Wrong("The gateway did not answer in time.", "See the gateway's log, and what its /readyz says.", final)
+    if isinstance(error, OSError):
+        return Wrong(f"The connection to {config.PUBLIC_URL} broke: {name}.",
+                     "See the logs of the proxy and of the gateway: one of them ended it.", final)
+    return Wrong(f"The step itself failed: {name}: {error}", "See that the versions of the gateway and of this package"
+                 " belong together.", final)

@@ -71,7 +71,7 @@ def fresh():
     from community_gateway import publishing
 
     mail.outbox.clear()
-    publishing._client, publishing._silent_until = None, 0.0
+    publishing._client, publishing._silent_until, publishing._layer_silent_until = None, 0.0, 0.0
     yield
     from django.db import connections
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -186,6 +187,23 @@ def test_who_is_online_is_not_known_while_redis_is_away(queued, settings_of, gat
         with settings_of(REDIS_URL="redis://127.0.0.1:1/3"):
             Message.objects.create(room=room, author=ada, content="x", mentions=[grace.pk])
     assert len(queued) == 1
+
+
+def test_a_broker_that_takes_connections_and_never_answers_holds_nobody_up(monkeypatch, caplog, settings_of):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        monkeypatch.setattr(handover, "_app", Celery(broker=url, set_as_current=False))
+        monkeypatch.setattr(handover, "_reached_until", 0.0)
+        monkeypatch.setattr(handover, "_away_until", 0.0)
+        ada, grace = people.user(), people.user()
+        room = people.room(ada, grace)
+        with settings_of(REDIS_TIMEOUT=0.2):
+            began = time.monotonic()
+            for _ in range(5):
+                Message.objects.create(room=room, author=ada, content="x", mentions=[grace.pk])
+            assert time.monotonic() - began < 3
+    assert caplog.text.count("1 notifications were not queued") == 5
+    assert caplog.text.count("did not answer a moment ago") == 4
 
 
 def test_a_broker_that_is_away_holds_nobody_up(monkeypatch, caplog):

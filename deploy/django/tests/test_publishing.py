@@ -1,5 +1,6 @@
 """publish() and control(): after the commit, in bounded time, never an exception because of Redis."""
 
+import asyncio
 import logging
 import socket
 import time
@@ -7,8 +8,9 @@ import uuid
 
 import pytest
 from django.db import transaction
+from django.test import override_settings
 
-from community_gateway import control, publish, publishing
+from community_gateway import control, for_user, publish, publishing
 
 
 def test_an_event_goes_to_the_topic_that_is_named(heard):
@@ -125,14 +127,39 @@ def test_over_the_channel_layer_both_sides_hear_it_once(settings_of, heard):
         def send():
             publish(room="r", event={"event": "poll", "n": 1})
             publish(room="r", event={"event": "limited"}, to=[1])
+            publish(room="r", event={"event": "limited"}, except_=[1, "2"])
 
         await sync_to_async(send)()
-        return await layer.receive(channel)
+        async with asyncio.timeout(20):
+            return [await layer.receive(channel) for _ in range(3)]
 
     with settings_of(TRANSPORT="channels"):
-        assert async_to_sync(scenario)() == {"type": "room_event", "event": "poll", "n": 1}
-    # What is limited to some cannot go over the layer, where nobody would obey it.
-    assert [payload for _, payload in heard.all()] == [{"event": "limited", "to": ["1"]}]
+        assert async_to_sync(scenario)() == [
+            {"type": "room_event", "event": "poll", "n": 1},
+            {"type": "room_event", "event": "limited", "to": ["1"]},
+            {"type": "room_event", "event": "limited", "except": ["1", "2"]},
+        ]
+    assert heard.all() == []
+
+
+def test_what_a_consumer_sends_to_its_user():
+    event = {"event": "poll", "n": 1}
+    for message, users in [({}, [1, 2]), ({"to": ["1"]}, [1]), ({"to": [1]}, [1]), ({"to": []}, []), ({"except": ["1"]}, [2]),
+                           ({"except": []}, [1, 2])]:
+        got = {user: for_user({"type": "room_event"} | event | message, user) for user in (1, 2)}
+        assert got == {user: event if user in users else None for user in (1, 2)}
+
+
+def test_a_layer_that_hangs_costs_a_request_its_timeout_once(settings_of, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/3"
+        layers = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [url]}}}
+        with override_settings(CHANNEL_LAYERS=layers), settings_of(TRANSPORT="channels", REDIS_TIMEOUT=0.2):
+            began = time.monotonic()
+            for _ in range(20):
+                publish(room="r", event={"event": "poll"})
+            assert time.monotonic() - began < 3
+    assert caplog.text.count("did not answer a moment ago") == 19
 
 
 def test_the_pause_ends(monkeypatch, settings_of):

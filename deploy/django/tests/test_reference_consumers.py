@@ -1,27 +1,32 @@
 """The old consumers on a real Daphne, alone and with a gateway as the other side of the same room."""
 
+import os
 import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import people
 import pytest
-from conftest import ORIGIN, PACKAGE
-from core.community.models import Message, RoomMembership
+from conftest import ORIGIN, PACKAGE, SECRET_KEY
+from core.community.models import Message, RoomMembership, UserBlock
 from sockets import Tab, enter
+from stack import Gateway
 from test_reference_rest import As
 from websockets.exceptions import InvalidStatus
 
+from community_gateway import publish
 from community_gateway.sessions import connection_token
 
 
-@pytest.fixture(scope="module")
-def daphne(stack):
+@contextmanager
+def running_daphne(**variables):
     """Its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "daphne", "-e", "tcp:0:interface=127.0.0.1", "reference.asgi:application"],
-        cwd=PACKAGE / "reference", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=PACKAGE / "reference", env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
     lines = []
     for line in process.stdout:
@@ -32,9 +37,18 @@ def daphne(stack):
         raise AssertionError("".join(lines))
     rest = threading.Thread(target=lambda: lines.extend(process.stdout), daemon=True)
     rest.start()
-    yield found[1]
-    process.terminate()
-    process.wait(30)
+    try:
+        yield found[1]
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def daphne(stack):
+    """Its address."""
+    with running_daphne() as address:
+        yield address
 
 
 def come(daphne, path, user, **options) -> Tab:
@@ -177,3 +191,102 @@ def test_rest_is_heard_on_both_sides_when_events_go_by_the_channel_layer(daphne,
         for tab in (old, new):
             assert tab.until("new_message")["message"]["content"] == "by rest"
             assert [event for event in tab.settled() if event["event"] == "new_message"] == []
+
+
+def test_a_block_keeps_what_rest_writes_from_both_sides_and_nobody_else(daphne, gateway, settings_of):
+    """Over the layer an event names whom it is not for; a gateway and a consumer obey alike, and pass no names on."""
+    ada, blocked, other = people.user(), people.user(), people.user()
+    room = people.room(ada, blocked, other)
+    UserBlock.objects.create(blocker=ada, blocked=blocked)
+    with (come_in(daphne, room, blocked) as old_blocked, come_in(daphne, room, other) as old,
+          enter(gateway, room, blocked) as new_blocked, enter(gateway, room, other) as new, settings_of(TRANSPORT="channels")):
+        sent = As(ada).post(f"rooms/{room.pk}/messages/", content="not for everybody")
+        As(ada).patch(f"messages/{sent['id']}/", content="still not")
+        publish(room=room, event={"event": "poll", "n": 1}, to=[other])
+        publish(room=room, event={"event": "poll", "n": 2})
+        for tab in (old, new):
+            assert tab.until("new_message")["message"]["content"] == "not for everybody"
+            assert tab.until("message_edited")["message"]["content"] == "still not"
+            seen = [tab.until("poll") for _ in range(2)]
+            assert [one["n"] for one in seen] == [1, 2] and not any({"to", "except"} & set(one) for one in seen)
+        for tab in (old_blocked, new_blocked):
+            events = []
+            while not events or events[-1]["event"] != "poll":
+                events.append(tab.next())
+            assert events[-1]["n"] == 2
+            assert not [one for one in events if one["event"] in ("new_message", "message_edited")]
+
+
+@pytest.fixture(scope="module")
+def unlimited(stack):
+    """A gateway and a Daphne that take as much as they are sent."""
+    limits = {f"GATEWAY_LIMIT_{name}": "0" for name in ("MESSAGES_PER_MINUTE", "MESSAGES_PER_HOUR", "FRAMES_PER_SECOND")}
+    gateway = Gateway(stack, SECRET_KEY, "unlimited", CORS_ALLOWED_ORIGINS=ORIGIN, **limits)
+    with running_daphne(**limits) as address:
+        yield gateway, address
+    assert gateway.stop() == 0
+
+
+def converse(tab, name, count, total) -> list[str]:
+    """Says so many things, as fast as they come back; everything that was said by anybody, in the order it came."""
+    seen = []
+
+    def until(reached):
+        while not reached():
+            event = tab.next()
+            assert event["event"] != "error", event
+            if event["event"] == "new_message":
+                seen.append(event["message"]["content"])
+
+    for number in range(count):
+        tab.send(type="send_message", content=f"{name} {number}")
+        if number % 10 == 9:
+            until(lambda: f"{name} {number}" in seen)
+    until(lambda: len(seen) >= total)
+    return seen
+
+
+def all_of_them_talk(tabs, count):
+    """Everybody sees everything once, and each one's in order."""
+    total = count * len(tabs)
+    with ThreadPoolExecutor(len(tabs)) as pool:
+        talking = [pool.submit(converse, tab, name, count, total) for name, tab in tabs.items()]
+        saw = [one.result() for one in talking]
+    said = sorted(f"{name} {number}" for name in tabs for number in range(count))
+    for seen in saw:
+        assert sorted(seen) == said
+        for name in tabs:
+            assert [one for one in seen if one.startswith(name)] == [f"{name} {number}" for number in range(count)]
+
+
+def test_a_thousand_messages_in_a_room_of_both_sides(unlimited):
+    gateway, daphne = unlimited
+    ada, grace, linus, ken = (people.user() for _ in range(4))
+    room = people.room(ada, grace, linus, ken)
+    with (come_in(daphne, room, ada) as a, come_in(daphne, room, grace) as b, enter(gateway, room, linus) as c,
+          enter(gateway, room, ken) as d):
+        all_of_them_talk({"ada": a, "grace": b, "linus": c, "ken": d}, 250)
+    room.refresh_from_db()
+    assert room.message_count == Message.objects.filter(room=room).count() == 1000
+
+
+def test_a_conversation_of_both_sides(unlimited, settings_of):
+    gateway, daphne = unlimited
+    ada, grace = people.user(), people.user()
+    talk = people.direct(ada, grace)
+    path = f"dm/{talk.pk}"
+    with come(daphne, path, ada) as a, come(daphne, path, grace) as b, come(gateway.public, path, grace) as c:
+        for tab in (a, b, c):
+            tab.until("dm_state")
+            pong(tab)
+        all_of_them_talk({"ada": a, "grace there": b, "grace here": c}, 50)
+        with settings_of(TRANSPORT="channels"):
+            sent = As(ada).post(f"rooms/{talk.room.pk}/messages/", content="by rest")
+        for tab in (a, b, c):
+            message = tab.until("new_message")["message"]
+            assert (message["id"], message["content"]) == (sent["id"], "by rest")
+        c.send(type="send_message", content="the end")  # and nothing twice before it
+        for tab in (a, b, c):
+            assert tab.until("new_message")["message"]["content"] == "the end"
+    talk.room.refresh_from_db()
+    assert talk.room.message_count == 152

@@ -1,6 +1,9 @@
 """The self-test is green on what works, and red with the right advice on what does not."""
 
+import base64
+import hashlib
 import io
+import json
 import socketserver
 import threading
 import time
@@ -9,10 +12,14 @@ import people
 import pytest
 from conftest import ORIGIN
 from core.community.models import Message, Room
+from core.users.models import User
 from django.conf import settings
+from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 from test_notifications import worker  # noqa: F401 (a fixture)
+
+from community_gateway.selftest import SelfTest
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +43,9 @@ def start(stack):
 def run(settings_of):
     """Runs the command; whether it was well, and what it said."""
 
-    def command(public, *arguments, user=None, **values):
+    def command(public, *arguments, user=None, handover=False, **values):
         said = io.StringIO()
+        arguments = (*arguments, *([] if handover else ["--no-handover"]))
         user = user or people.user(is_staff=True)
         with settings_of(**{"PUBLIC_URL": public, "ORIGIN": ORIGIN} | values):
             try:
@@ -182,36 +190,234 @@ def test_a_clock_that_is_wrong(gateway, run, monkeypatch):
 
 
 def test_nobody_works_on_tasks(gateway, run):
-    people.user()  # somebody to mention
-    wrong(run(f"ws://{gateway.public}", "--handover"), "no worker ran its task", "GATEWAY_BROKER_URL")
+    before = set(User.objects.values_list("pk", flat=True))
+    user = people.user()
+    wrong(run(f"ws://{gateway.public}", user=user, handover=True), "no worker ran its task", "GATEWAY_BROKER_URL",
+          "--no-handover")
+    assert set(User.objects.values_list("pk", flat=True)) == before | {user.pk}
 
 
-def test_a_task_that_the_gateway_hands_over_is_run(start, run, worker):  # noqa: F811
-    people.user()
+def test_a_task_that_the_gateway_hands_over_is_run(start, run, worker, monkeypatch):  # noqa: F811
+    """By default, and for somebody who is nobody else: a real user's notifications go on meanwhile."""
+    from community_gateway import selftest
+
+    waiting, user = [], people.user()
+    bystanders = set(User.objects.values_list("pk", flat=True))
+    kept = selftest.sessions.cache().set
+
+    class Cache:
+        def __getattr__(self, name):
+            return getattr(cache, name)
+
+        def set(self, key, value, timeout):
+            if value == "waiting":
+                waiting.append(int(key.rsplit(":", 1)[1]))
+            return kept(key, value, timeout=timeout)
+
+    monkeypatch.setattr(selftest.sessions, "cache", Cache)
     other = start("hands-over", GATEWAY_TASK_MENTION="community_gateway.tasks.notify_mention")
-    well, said = run(f"ws://{other.public}", "--handover")
+    well, said = run(f"ws://{other.public}", user=user, handover=True)
     assert well, said
     assert "a mention became a task, and a worker ran it" in said
+    assert len(waiting) == 1 and not set(waiting) & bystanders
+    assert set(User.objects.values_list("pk", flat=True)) == bystanders
+    named = people.user()
+    well, said = run(f"ws://{other.public}", "--other", str(named.pk), user=user, handover=True)
+    assert well, said
+    assert waiting[1:] == [named.pk]
 
 
-def test_a_gateway_that_lets_in_and_then_says_nothing(run, answering):
-    import base64
-    import hashlib
+def test_a_public_room_of_ones_own_needs_no_member_for_the_hand_over(start, run, worker):  # noqa: F811
+    other = start("hands-over-too", GATEWAY_TASK_MENTION="community_gateway.tasks.notify_mention")
+    ada = people.user()
+    for room in (people.room(ada), people.room(ada, visibility="private")):
+        well, said = run(f"ws://{other.public}", "--room", str(room.pk), user=ada, handover=True)
+        assert well, said
+        assert list(room.memberships.values_list("user_id", flat=True)) == [ada.pk]
 
-    class Mute(socketserver.BaseRequestHandler):
-        def handle(self):
-            head = self.request.recv(65_536).decode()
-            key = next(line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key"))
-            digest = hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-            self.request.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                                 b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n")
-            self.request.recv(1)
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mute) as server:
+def test_a_project_whose_mentions_are_its_own_business_is_left_alone(gateway, run, monkeypatch):
+    from community_gateway import handover
+
+    for tasks, word in (({"mention": ""}, "no task"), ({"mention": "my.task"}, "my.task")):
+        well, said = run(f"ws://{gateway.public}", handover=True, TASKS=tasks)
+        assert well and f"left out: a mention becomes {word}" in said, said
+    monkeypatch.setattr(handover, "_app", None)
+    well, said = run(f"ws://{gateway.public}", handover=True)
+    assert well and "left out: Celery has no broker here" in said, said
+
+
+# ---- the channel layer ---------------------------------------------------------------------------------------------
+
+
+def test_the_channel_layer_is_tried_where_events_go_by_it(gateway, run):
+    well, said = run(f"ws://{gateway.public}", TRANSPORT="channels")
+    assert well, said
+    assert "what Django sends through the channel layer reaches the socket" in said
+
+
+def test_a_gateway_that_is_not_in_the_channel_layer(start, run):
+    other = start("no-layer", GATEWAY_CHANNELS="off")
+    wrong(run(f"ws://{other.public}", TRANSPORT="channels"), "through the channel layer does not reach", "GATEWAY_CHANNELS")
+
+
+def test_a_channel_layer_that_is_away(gateway, run):
+    layers = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": ["redis://127.0.0.1:1/3"]}}}
+    with override_settings(CHANNEL_LAYERS=layers):
+        wrong(run(f"ws://{gateway.public}", TRANSPORT="channels"), "channel layer does not answer", "CHANNEL_LAYERS")
+
+
+# ---- what breaks in the middle -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def talking():
+    """A server that lets in, and answers each text by what it was given for its kind: texts, or bytes as they are. After what
+    it was given it closes with a code, or breaks the connection."""
+    servers = []
+
+    def one(opening=(), **answers) -> str:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self):
+                head = self.request.recv(65_536).decode()
+                key = next(line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key"))
+                digest = hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+                self.request.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                     b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n")
+                self.say(opening)
+                while (frame := self.read()) is not None:
+                    self.say([one(frame) if callable(one) else one for one in answers.get(frame["type"], ())])
+
+            def read(self):
+                first = self.exactly(2)
+                if not first or first[0] & 0xF != 1:
+                    return None
+                size = first[1] & 0x7F
+                if size == 126:
+                    size = int.from_bytes(self.exactly(2))
+                mask, body = self.exactly(4), self.exactly(size)
+                return json.loads(bytes(byte ^ mask[at % 4] for at, byte in enumerate(body)))
+
+            def exactly(self, count):
+                found = b""
+                while len(found) < count and (more := self.request.recv(count - len(found))):
+                    found += more
+                return found
+
+            def say(self, answers):
+                for answer in answers:
+                    if isinstance(answer, int):
+                        self.request.sendall(b"\x88\x02" + answer.to_bytes(2))
+                    else:
+                        text = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                        self.request.sendall(b"\x81\x7e" + len(text).to_bytes(2) + text)
+
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        wrong(run(f"ws://127.0.0.1:{server.server_address[1]}"), "sent no room_state", "/readyz")
+        servers.append(server)
+        return f"ws://127.0.0.1:{server.server_address[1]}"
+
+    yield one
+    for server in servers:
         server.shutdown()
+        server.server_close()
+
+
+STATE = {"event": "room_state"}
+
+
+def test_a_gateway_that_closes_while_a_message_is_sent(run, talking):
+    wrong(run(talking([STATE], send_message=[1012])), "in the middle of the test: closed with 1012", "gateway's log")
+
+
+def test_an_answer_that_is_no_event(run, talking):
+    wrong(run(talking([b"hello"])), "no JSON", "a gateway")
+
+
+class Step:
+    """One step on a connection of its own, as the command runs it."""
+
+    def __init__(self, url, settings_of):
+        self.url, self.settings_of = url, settings_of
+        self.test = SelfTest(people.user(), room=people.room(), timeout=1)
+
+    def __call__(self, name, into=True):
+        with self.settings_of(PUBLIC_URL=self.url, ORIGIN=ORIGIN):
+            if into:
+                self.test.socket = self.test._connect({})
+            well, problem = self.test._tried(dict(self.test.steps)[name])
+        assert problem is not None, well
+        return f"{problem.what} {problem.advice}"
+
+
+@pytest.mark.parametrize("step", ["events", "control"])
+def test_a_gateway_that_closes_while_an_event_is_awaited(talking, settings_of, step):
+    said = Step(talking([1012]), settings_of)(step)
+    assert "closed with 1012" in said and "gateway's log" in said
+
+
+def test_a_gateway_that_closes_in_place_of_a_pong(talking, settings_of):
+    said = Step(talking(ping=[4003]), settings_of)("clocks")
+    assert "closed with 4003" in said and "gateway's log" in said
+
+
+def test_a_pong_without_a_time(talking, settings_of):
+    assert "no time" in Step(talking(ping=[{"event": "pong"}]), settings_of)("clocks")
+
+
+def test_a_jwt_that_nobody_answers(talking, settings_of):
+    said = Step(talking(), settings_of)("JWT", into=False)
+    assert "did not answer in time" in said and "/readyz" in said
+
+
+def test_a_connection_that_breaks_while_something_is_sent(talking, settings_of, monkeypatch):
+    step_of = Step(talking(), settings_of)
+
+    def broken(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("community_gateway.websocket.WebSocket.send", broken)
+    said = step_of("clocks")
+    assert "broke: BrokenPipeError" in said and "proxy" in said
+
+
+def test_redis_that_goes_away_in_the_middle(talking, settings_of):
+    pong = {"event": "pong", "timestamp": "2026-11-22T13:37:40.475420"}
+    with settings_of(REDIS_URL="redis://127.0.0.1:1/3"):
+        step_of = Step(talking(ping=[pong]), settings_of)
+    for step, words in (("clocks", "Redis does not answer: ConnectionError"), ("presence", "Redis does not answer"),
+                        ("events", "did not take what Django published"), ("control", "did not take")):
+        step_of.settings_of = lambda **values: settings_of(REDIS_URL="redis://127.0.0.1:1/3", **values)
+        assert words in step_of(step), step
+
+
+def test_a_database_that_goes_away_in_the_middle(talking, settings_of, monkeypatch):
+    from django.db import OperationalError
+
+    class Broken:
+        def __getitem__(self, _):
+            raise OperationalError
+
+    monkeypatch.setattr("community_gateway.selftest.connections", Broken())
+    pong = {"event": "pong", "timestamp": "2026-11-22T13:37:40.475420"}
+    said = Step(talking(ping=[pong]), settings_of)("clocks")
+    assert "database does not answer: OperationalError" in said
+
+
+def test_an_address_that_is_none(run):
+    wrong(run("ws://127.0.0.1:eight"), "is no address", "PUBLIC_URL")
+
+
+def test_keys_that_are_none(run):
+    user = people.user()
+    for arguments in (["--room", "x"], ["--other", "x"]):
+        said = run("ws://127.0.0.1:1", *arguments, user=user)
+        assert said == (False, "")
+
+
+def test_a_gateway_that_lets_in_and_then_says_nothing(run, talking):
+    wrong(run(talking()), "sent no room_state", "/readyz")
 
 
 # ---- gateway_status ------------------------------------------------------------------------------------------------

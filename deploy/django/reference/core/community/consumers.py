@@ -14,6 +14,8 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.core.cache import cache
 
+from community_gateway import for_user
+
 from . import conversation
 from .conversation import Refusal
 
@@ -83,7 +85,9 @@ class Consumer(AsyncWebsocketConsumer):
 
     async def forward(self, message):
         """What was sent to the group, by a consumer, by Django's code or by a gateway."""
-        await self.tell(**{name: value for name, value in message.items() if name != "type"})
+        event = for_user(message, self.user)
+        if event is not None:
+            await self.tell(**event)
 
     room_event = dm_event = forward
 
