@@ -12,14 +12,26 @@ from .quiet import actor
 
 
 def where(message: Any) -> dict[str, Any]:
-    """The topic on which a message's events go: the conversation for a direct message, else the room."""
+    """The topic on which a message's events go: its thread, the conversation for a direct message, else the room."""
     room = message.room
     if room.room_type == "dm":
         dm = model_or_none("dm")
         thread = dm._default_manager.filter(room_id=room.pk).values_list("pk", flat=True).first() if dm else None
         if thread is not None:
             return {"dm": thread}
-    return {"room": room.pk}
+    inside = _thread(message)
+    return {"room": room.pk} if inside is None else {"thread": inside}
+
+
+def _thread(message: Any) -> Any:
+    """The thread inside a room that a message is in. Conversations have none."""
+    return None if message.room.room_type == "dm" else getattr(message, "thread_id", None)
+
+
+def _about(name: str, message: Any) -> dict[str, Any]:
+    """How an event about a message begins, as the gateway's own do."""
+    inside = _thread(message)
+    return {"event": name} | ({"threadId": str(inside)} if inside is not None else {}) | {"messageId": str(message.pk)}
 
 
 def unseen_by(message: Any) -> list[str]:
@@ -38,12 +50,8 @@ def message_created(message: Any, *, using: str | None = None) -> None:
     """A new message, to its room, conversation or thread. A hidden one is nobody's business."""
     if message.is_hidden:
         return
-    topic = where(message)
-    thread = getattr(message, "thread_id", None)
-    if thread is not None and "room" in topic:
-        topic = {"thread": thread}
     event = {"event": "new_message", "message": shapes.message(message)}
-    publish(**topic, event=event, except_=unseen_by(message), using=using)
+    publish(**where(message), event=event, except_=unseen_by(message), using=using)
 
 
 def message_edited(message: Any, *, using: str | None = None) -> None:
@@ -56,14 +64,13 @@ def message_edited(message: Any, *, using: str | None = None) -> None:
 def message_deleted(message: Any, *, using: str | None = None) -> None:
     """A message that is gone, or stays as `[Message deleted]`."""
     by = actor() or message.author_id
-    event = {"event": "message_deleted", "messageId": str(message.pk), "deletedBy": shapes.text(by)}
+    event = _about("message_deleted", message) | {"deletedBy": shapes.text(by)}
     publish(**where(message), event=event, using=using)
 
 
 def message_pinned(message: Any, *, using: str | None = None) -> None:
     """A message that was pinned or unpinned."""
-    event = {"event": "message_pinned", "messageId": str(message.pk), "isPinned": message.is_pinned,
-             "by": shapes.text(actor())}
+    event = _about("message_pinned", message) | {"isPinned": message.is_pinned, "by": shapes.text(actor())}
     publish(**where(message), event=event, using=using)
 
 
@@ -82,8 +89,8 @@ def message_decided(message: Any, decision: str, *, using: str | None = None) ->
 
 def reaction_counts(message: Any, emoji: str, user: Any, added: bool, *, using: str | None = None) -> None:
     """A reaction that REST or a task added or removed; `reaction_counts` of the row are the new ones."""
-    event = {"event": "reaction_updated", "messageId": str(message.pk), "emoji": emoji,
-             "userId": str(getattr(user, "pk", user)), "added": added, "reactionCounts": message.reaction_counts}
+    event = _about("reaction_updated", message) | {"emoji": emoji, "userId": str(getattr(user, "pk", user)), "added": added,
+                                                   "reactionCounts": message.reaction_counts}
     publish(**where(message), event=event, using=using)
 
 

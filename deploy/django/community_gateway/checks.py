@@ -67,7 +67,7 @@ def _values() -> Iterable[CheckMessage]:
         value = config.given[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             yield wrong(name, "is not a number above 0")
-    for name in ("REDIS_PAUSE", "NOTIFICATION_TEXT"):
+    for name in ("REDIS_PAUSE", "NOTIFICATION_TEXT", "FLAG_FROM", "BLOCK_FROM"):
         value = config.given[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             yield wrong(name, "is not a number of 0 or more")
@@ -77,6 +77,12 @@ def _values() -> Iterable[CheckMessage]:
         yield wrong("CACHE", "names no cache of CACHES")
     if not isinstance(config.SIGNALS, list | tuple | set) or set(config.SIGNALS) - set(SIGNALS):
         yield wrong("SIGNALS", f"is not a list made of {', '.join(SIGNALS)}")
+    levels = config.CATEGORIES
+    if not isinstance(levels, dict) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and all(type(one) in (int, float) for one in pair)
+        for pair in levels.values()
+    ):
+        yield wrong("CATEGORIES", "is not a dict from categories to two numbers each")
     given = getattr(settings, "COMMUNITY_GATEWAY", {}).get("TASKS", {})
     if not isinstance(given, dict) or set(given) - set(TASKS) or not all(isinstance(name, str) for name in given.values()):
         yield wrong("TASKS", f"is not a dict from {', '.join(TASKS)} to names of tasks")

@@ -12,7 +12,7 @@ from django.core.signals import setting_changed
 from django.db.models import Model
 
 # What the signals may publish or queue; SIGNALS in the settings is any part of these.
-SIGNALS = ("message_created", "message_changed", "thread", "membership", "room", "block", "user", "notification")
+SIGNALS = ("message_created", "message_changed", "thread", "membership", "room", "block", "user", "notification", "logout")
 
 # The project's models, by what they are to us.
 MODELS: dict[str, str] = {
@@ -33,6 +33,28 @@ TASKS: dict[str, str] = {
     for kind in ("mention", "reply", "dm")
 }
 
+
+
+def _number(name: str, default: float) -> float:
+    try:
+        return float(os.environ.get(name) or default)
+    except ValueError:
+        return default
+
+
+def _levels(text: str) -> dict[str, tuple[float, float]]:
+    """`category=flag:block`, comma separated, as the gateway reads it. What is not of that form is the gateway's to refuse."""
+    found = {}
+    for part in text.split(","):
+        category, _, levels = part.partition("=")
+        flag, _, block = levels.partition(":")
+        try:
+            found[category.strip()] = (float(flag), float(block))
+        except ValueError:
+            continue
+    return found
+
+
 DEFAULTS: dict[str, Any] = {
     # The gateway's GATEWAY_REDIS_URL: where it listens for what Django publishes.
     "REDIS_URL": os.environ.get("GATEWAY_REDIS_URL", "redis://127.0.0.1:6379/3"),
@@ -42,9 +64,15 @@ DEFAULTS: dict[str, Any] = {
     "REDIS_PAUSE": 5.0,
     # How events reach the sockets: "redis", or "channels" while some of them are still on Daphne.
     "TRANSPORT": "redis",
-    "SIGNALS": list(SIGNALS),
+    # All but `logout`: with it, a user's sockets end when one of their sessions logs out.
+    "SIGNALS": [kind for kind in SIGNALS if kind != "logout"],
     # Whether the moderation queue appears in Django's admin; False for a project that has its own.
     "ADMIN": True,
+    # From which score on a message waits for a human, and from which on it is hidden, for the admin's words; by category
+    # where one has levels of its own. As the gateway's GATEWAY_MODERATION_FLAG_FROM, _BLOCK_FROM and _CATEGORIES.
+    "FLAG_FROM": _number("GATEWAY_MODERATION_FLAG_FROM", 0.3),
+    "BLOCK_FROM": _number("GATEWAY_MODERATION_BLOCK_FROM", 0.7),
+    "CATEGORIES": _levels(os.environ.get("GATEWAY_MODERATION_CATEGORIES", "")),
     "MODELS": MODELS,
     # Connection tokens and session versions: Django's cache of this name, as the gateway's GATEWAY_CACHE_* say.
     "CACHE": "default",

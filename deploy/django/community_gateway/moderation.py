@@ -1,7 +1,7 @@
 """A moderator's decisions: the rows they write, and what the sockets are told.
 
-Each is one transaction with the rows locked, so that two moderators who decide at once leave one decision; each leaves
-an action (who, what, why, until when); each is announced after the commit.
+Each is one transaction with the rows locked, so that two moderators who decide at once leave one decision; each but an
+escalation leaves an action (who, what, why, until when); each that changes what somebody sees is announced after the commit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from . import announce
-from .conf import model
+from .conf import model, model_or_none
 from .publishing import control, publish
 from .quiet import acting, quietly
 from .sessions import log_out_everywhere
@@ -26,6 +26,9 @@ from .sessions import log_out_everywhere
 DELETED_TEXT = "[Message deleted]"
 # Roles that a mute or a ban takes away, and that come back as `member` when it ends.
 PUNISHED = {"mute": "muted", "ban": "banned"}
+# In `ai_scores` of an action, which has no other place for it: that this ban closed the account. A room that is gone leaves
+# its actions without one, so that an empty `target_room` says nothing.
+CLOSED = "closed_account"
 
 
 def approve(item: Any, moderator: Any, notes: str = "") -> None:
@@ -86,8 +89,9 @@ def ban(item: Any, moderator: Any, notes: str = "", expires_at: datetime | None 
         return
     message = _about(item, moderator)
     with transaction.atomic(), quietly():
-        get_user_model()._default_manager.filter(pk=message.author_id).update(is_active=False)
-        _record("ban", moderator, message, notes, expires_at, room=None)
+        users = get_user_model()._default_manager.filter(pk=message.author_id, is_active=True)
+        closed = bool(users.update(is_active=False)) or _closing(message.author_id).exists()
+        _record("ban", moderator, message, notes, expires_at, room=None, found={CLOSED: closed})
         log_out_everywhere(message.author_id)
         control("disconnect", user=message.author_id)
 
@@ -106,13 +110,14 @@ def end_expired(now: datetime | None = None) -> int:
             action.is_active = False
             action.save(update_fields=["is_active"])
             ended += 1
-            others = actions.filter(
-                action_type=action.action_type, target_user_id=action.target_user_id,
-                target_room_id=action.target_room_id, is_active=True,
-            )
-            if not others.exists():
-                _release(action)
+            _release(action)
     return ended
+
+
+def account_opened(user: Any) -> None:
+    """Somebody opened an account that a ban had closed: that ban is over, and its end will change nothing any more."""
+    if model_or_none("action") is not None:
+        _closing(user.pk).update(is_active=False)
 
 
 def blank(message: Any) -> None:
@@ -173,13 +178,29 @@ def _punish(what: str, item: Any, moderator: Any, notes: str, expires_at: dateti
             control("kick", room=message.room_id, user=message.author_id)
 
 
+def _closing(user: Any) -> Any:
+    """The bans that keep an account closed."""
+    return model("action")._default_manager.filter(
+        action_type="ban", target_user_id=user, is_active=True, **{f"ai_scores__{CLOSED}": True}
+    )
+
+
 def _release(action: Any) -> None:
-    if action.target_room_id is None:
+    """Gives back what an action took away, and only that, unless another still stands."""
+    if action.action_type == "ban" and action.ai_scores.get(CLOSED) is True:
+        if _closing(action.target_user_id).exists():
+            return
         get_user_model()._default_manager.filter(pk=action.target_user_id).update(is_active=True)
-    else:
+    elif action.target_room_id is not None:
+        where = {"target_user_id": action.target_user_id, "target_room_id": action.target_room_id}
+        same = model("action")._default_manager.filter(action_type=action.action_type, is_active=True, **where)
+        if same.exists():
+            return
         model("membership")._default_manager.filter(
             room_id=action.target_room_id, user_id=action.target_user_id, role=PUNISHED[action.action_type]
         ).update(role="member", updated_at=timezone.now())
+    else:
+        return  # a room that is gone, or an account that was closed by somebody else
     model("action")._default_manager.create(
         action_type=f"un{action.action_type}", source="system", reason="The time is over.", is_active=False,
         expires_at=None, ai_scores={}, moderator=None, target_message_id=None,
@@ -189,11 +210,11 @@ def _release(action: Any) -> None:
 
 
 def _record(what: str, moderator: Any, message: Any, reason: str, expires_at: datetime | None = None,
-            room: Any = "the message's") -> None:
+            room: Any = "the message's", found: dict[str, bool] | None = None) -> None:
     if message.author_id is None:
         return  # an action has a target, and this one's account is gone
     model("action")._default_manager.create(
-        action_type=what, source="admin", reason=reason, expires_at=expires_at, is_active=True, ai_scores={},
+        action_type=what, source="admin", reason=reason, expires_at=expires_at, is_active=True, ai_scores=found or {},
         moderator=moderator, target_message_id=message.pk, target_user_id=message.author_id,
         target_room_id=message.room_id if room is not None else None,
     )

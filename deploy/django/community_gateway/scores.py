@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# From here on a message waits for a human; from there on it is hidden until a human approves it.
-FLAGGED_FROM = 0.3
-HIDDEN_FROM = 0.7
+from .conf import config
 
 MEANINGS = {
     "harassment": "insults or belittles somebody",
@@ -46,7 +44,8 @@ def explained(scores: Any) -> list[Score]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         category = _SAME.get(str(key), str(key))
-        found.append(Score(category, float(value), MEANINGS.get(category, "found by a rule"), _verdict(float(value))))
+        meaning = MEANINGS.get(category, "found by a rule")
+        found.append(Score(category, float(value), meaning, _verdict(category, float(value))))
     return sorted(found, key=lambda one: (-one.score, one.category))
 
 
@@ -56,9 +55,10 @@ def summary(scores: Any) -> str:
     return f"{worst.category} {worst.score:.2f}" if worst else ""
 
 
-def _verdict(score: float) -> str:
-    if score >= HIDDEN_FROM:
-        return f"from {HIDDEN_FROM:.2f} on: hidden until a human approves it"
-    if score >= FLAGGED_FROM:
-        return f"from {FLAGGED_FROM:.2f} on: shown, and waits for a human"
-    return f"below {FLAGGED_FROM:.2f}: no concern"
+def _verdict(category: str, score: float) -> str:
+    flag, block = config.CATEGORIES.get(category, (config.FLAG_FROM, config.BLOCK_FROM))
+    if score >= block:
+        return f"from {block:.2f} on: hidden until a human approves it"
+    if score >= flag:
+        return f"from {flag:.2f} on: shown, and waits for a human"
+    return f"below {flag:.2f}: no concern"

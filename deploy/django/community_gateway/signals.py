@@ -13,10 +13,11 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_out
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 
-from . import announce
+from . import announce, moderation
 from .conf import config, model_or_none
 from .handover import hand_over
 from .publishing import control
@@ -58,6 +59,7 @@ def connect() -> None:
     if (dm := model_or_none("dm")) is not None:
         through = dm._meta.get_field("participants").remote_field.through
         m2m_changed.connect(_told("dm", participants_changed), through, weak=False, dispatch_uid="community_gateway.dm")
+    user_logged_out.connect(_told("logout", logged_out), weak=False, dispatch_uid="community_gateway.logout")
 
 
 def _told(name: str, tell: Callable[..., None]) -> Callable[..., None]:
@@ -154,8 +156,12 @@ def thread_saved(*, instance: Any, created: bool, using: str, update_fields: Any
 
 
 def membership_saved(*, instance: Any, created: bool, using: str, update_fields: Any = None, **_: Any) -> None:
-    if created or changed(instance, update_fields):
+    fields = changed(instance, update_fields)
+    if created or fields:
         membership_removed(instance=instance, using=using)
+    if fields & {"room_id", "user_id"}:  # it was somebody else's, or in another room
+        before = instance._gateway_before
+        control("refresh", room=before["room_id"], user=before["user_id"], using=using)
 
 
 def membership_removed(*, instance: Any, using: str, **_: Any) -> None:
@@ -163,8 +169,11 @@ def membership_removed(*, instance: Any, using: str, **_: Any) -> None:
 
 
 def circle_saved(*, instance: Any, created: bool, using: str, update_fields: Any = None, **_: Any) -> None:
-    if created or changed(instance, update_fields):
+    fields = changed(instance, update_fields)
+    if created or fields:
         circle_left(instance=instance, using=using)
+    if "user_id" in fields:
+        control("refresh", user=instance._gateway_before["user_id"], using=using)
 
 
 def circle_left(*, instance: Any, using: str, **_: Any) -> None:
@@ -203,6 +212,15 @@ def user_saved(*, instance: Any, created: bool, using: str, update_fields: Any =
         control("disconnect", user=instance.pk, using=using)
     elif fields:
         control("refresh", user=instance.pk, using=using)
+    if "is_active" in fields and instance.is_active:
+        moderation.account_opened(instance)
+
+
+def logged_out(*, user: Any, **_: Any) -> None:
+    # One session of the user's is over, and which sockets were its own nobody knows: all end, and the other sessions'
+    # come back with new tokens.
+    if user is not None:
+        control("disconnect", user=user)
 
 
 def user_removed(*, instance: Any, using: str, **_: Any) -> None:

@@ -4,7 +4,7 @@ import time
 
 import people
 from core.community import gdpr
-from core.community.models import Message, RoomMembership
+from core.community.models import Message, RoomMembership, Thread
 from sockets import Tab, enter, enter_app
 
 from community_gateway import control, publish
@@ -150,6 +150,31 @@ def test_an_event_reaches_whom_it_names(gateway):
         assert [one.until("poll")["n"] for _ in range(2)] == [1, 3]
         assert [other.until("poll")["n"] for _ in range(2)] == [2, 3]
         assert app.until("badge") == {"event": "badge"}
+
+
+def test_an_event_of_a_thread_reaches_who_reads_it(gateway):
+    ada, grace = people.user(), people.user()
+    room = people.room(ada, grace)
+    with people.quietly():
+        thread = Thread.objects.create(room=room, creator=ada, title="t")
+    with enter(gateway, room, ada) as reader, enter(gateway, room, grace) as other:
+        reader.send(type="open_thread", thread_id=str(thread.pk))
+        assert reader.until("thread_state")["thread"]["id"] == str(thread.pk)
+        publish(thread=thread, event={"event": "poll", "n": 1})
+        publish(thread=thread, event={"event": "poll", "n": 2}, except_=[ada.pk])
+        message = Message.objects.create(room=room, thread=thread, author=grace, content="inside")
+        message.content = "changed"
+        message.save()
+        message.is_pinned = True
+        message.save()
+        publish(room=room, event={"event": "poll", "n": 3})
+        assert reader.until("poll")["n"] == 1
+        assert reader.until("new_message")["message"]["content"] == "inside"
+        assert reader.until("message_edited")["message"]["content"] == "changed"
+        assert reader.until("message_pinned")["threadId"] == str(thread.pk)
+        assert reader.until("poll")["n"] == 3
+        assert other.until("poll")["n"] == 3  # nothing of the thread came before
+        assert not [event for event in other.settled() if event["event"] != "poll"]
 
 
 def test_a_kick_by_control(gateway):

@@ -4,12 +4,13 @@ from datetime import timedelta
 
 import people
 import pytest
+from core.community import gdpr
 from core.community.models import ModerationAction, RoomMembership
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.utils import timezone
 
-from community_gateway import moderation, scores
+from community_gateway import conf, moderation, scores
 
 
 @pytest.fixture
@@ -155,6 +156,61 @@ def test_an_account_comes_back_when_its_ban_ends(case):
     assert case.author.is_active is True
 
 
+def over(case, now):
+    moderation.end_expired(now + timedelta(hours=3))
+    case.refresh()
+    return case.author.is_active
+
+
+@pytest.mark.parametrize("what", [moderation.mute, moderation.ban])
+def test_the_end_of_a_punishment_in_a_room_that_is_gone_opens_no_account(case, what):
+    now = timezone.now()
+    what(case.item, case.boss, "", now + timedelta(hours=1))
+    case.room.delete()
+    assert ModerationAction.objects.get(target_user=case.author).target_room is None
+    case.author.__class__.objects.filter(pk=case.author.pk).update(is_active=False)
+    moderation.end_expired(now + timedelta(hours=3))
+    case.author.refresh_from_db()
+    assert case.author.is_active is False
+    assert not ModerationAction.objects.filter(target_user=case.author, is_active=True).exists()
+
+
+def test_the_end_of_a_ban_opens_no_account_that_staff_had_closed(case):
+    now = timezone.now()
+    case.author.__class__.objects.filter(pk=case.author.pk).update(is_active=False)
+    moderation.ban(case.item, case.boss, "", now, everywhere=True)
+    assert over(case, now) is False
+
+
+def test_the_end_of_a_ban_opens_no_account_that_was_opened_and_closed_again(case):
+    now = timezone.now()
+    moderation.ban(case.item, case.boss, "", now + timedelta(hours=1), everywhere=True)
+    for is_active in (True, False):
+        case.author.is_active = is_active
+        case.author.save()
+    assert over(case, now) is False
+
+
+def test_the_end_of_a_ban_opens_no_account_that_is_gone(case):
+    now = timezone.now()
+    moderation.ban(case.item, case.boss, "", now + timedelta(hours=1), everywhere=True)
+    gdpr.anonymise(case.author)
+    moderation.end_expired(now + timedelta(hours=3))
+    case.author.refresh_from_db()
+    assert case.author.is_active is False
+
+
+def test_an_account_comes_back_when_the_last_of_its_bans_ends(case):
+    now = timezone.now()
+    moderation.ban(case.item, case.boss, "", now + timedelta(hours=1), everywhere=True)
+    moderation.ban(case.item, case.boss, "", now + timedelta(hours=2), everywhere=True)
+    case.room.delete()
+    for hours, is_active in ((1, False), (2, True)):
+        moderation.end_expired(now + timedelta(hours=hours))
+        case.author.refresh_from_db()
+        assert case.author.is_active is is_active
+
+
 def test_staff_is_punished_by_superusers_only_and_nobody_by_themselves(case):
     case.author.__class__.objects.filter(pk=case.author.pk).update(is_staff=True)
     helper = people.user(is_staff=True)
@@ -173,6 +229,16 @@ def test_scores_are_put_into_words():
     assert [one.verdict.split(":")[1].split()[0] for one in found] == ["hidden", "hidden", "shown,", "no"]
     assert scores.summary({"hate": 0.31}) == "hate 0.31"
     assert scores.explained(None) == [] and scores.summary({}) == ""
+
+
+def test_scores_are_judged_by_the_levels_that_the_gateway_has(settings_of):
+    with settings_of(FLAG_FROM=0.2, BLOCK_FROM=0.9, CATEGORIES={"hate": (0.5, 0.6)}):
+        found = scores.explained({"violence": 0.8, "harassment": 0.25, "hate": 0.65, "sexual": 0.1})
+    assert [one.verdict for one in found] == [
+        "from 0.20 on: shown, and waits for a human", "from 0.60 on: hidden until a human approves it",
+        "from 0.20 on: shown, and waits for a human", "below 0.20: no concern"]
+    assert conf._levels("hate=0.5:0.6, sexual/minors = 0:0.1,nonsense,a=b:c") == {
+        "hate": (0.5, 0.6), "sexual/minors": (0.0, 0.1)}
 
 
 # ---- the admin -----------------------------------------------------------------------------------------------------

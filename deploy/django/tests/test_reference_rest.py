@@ -1,13 +1,16 @@
 """The reference project over HTTP: rooms, messages, conversations, blocks, reports, moderation."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import people
 import pytest
-from core.community import services
+from core.community import gdpr, services
 from core.community.models import Message, ModerationAction, ModerationQueue, Room, RoomMembership, Thread
 from core.thrive_circle.models import Circle, CircleMembership
 from django.core.cache import cache
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
@@ -107,6 +110,40 @@ def test_rooms_are_created_by_who_has_been_here_a_while_and_three_a_day():
     browser.post("rooms/", 403, name="Fourth")
     Room.objects.filter(pk=made["id"]).update(created_at=timezone.now() - timedelta(days=1, minutes=1))
     browser.post("rooms/", name="Fourth")
+
+
+def test_rooms_that_are_created_at_once_are_three_all_the_same():
+    ada = people.user(date_joined=timezone.now() - timedelta(days=8))
+    RoomMembership.objects.create(room=people.room(), user=ada, messages_sent=10)
+    browsers = [As(ada) for _ in range(8)]
+    together = threading.Barrier(len(browsers))
+
+    def create(browser):
+        together.wait(20)
+        try:
+            return browser.http.post("/api/community/rooms/", {"name": "Many"}, "application/json").status_code
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(browsers)) as pool:
+        assert sorted(pool.map(create, browsers)) == [201] * 3 + [403] * 5
+
+
+def test_slow_mode_is_for_new_messages_as_at_the_gateway():
+    ada, grace, boss = people.user(), people.user(), people.moderator()
+    room = people.room(ada, grace, boss, slow_mode_seconds=60)
+    browser = As(ada)
+    sent = browser.post(f"rooms/{room.pk}/messages/", content="one")
+    browser.post(f"rooms/{room.pk}/messages/", 429, content="two")
+    browser.patch(f"messages/{sent['id']}/", content="one, and more")
+    As(grace).post(f"rooms/{room.pk}/messages/", content="somebody else's")
+    for _ in range(2):
+        As(boss).post(f"rooms/{room.pk}/messages/", content="trusted")
+    at = timezone.now() - timedelta(seconds=61)
+    Message.objects.filter(pk=sent["id"]).update(created_at=at)
+    browser.post(f"rooms/{room.pk}/messages/", 429, content="twice as long for the new")
+    Message.objects.filter(pk=sent["id"]).update(created_at=at - timedelta(seconds=60))
+    browser.post(f"rooms/{room.pk}/messages/", content="three")
 
 
 def test_joining_and_leaving_are_counted_once():
@@ -318,6 +355,57 @@ def test_the_export_has_what_is_ones_own_and_nobody_elses():
     assert [one["content"] for one in data["messages"]] == ["mine"]
     assert data["account"]["email"] == ada.email
     assert [one["roomId"] for one in data["rooms"]] == [str(room.pk)]
+
+
+def test_the_export_leaves_nothing_out_that_is_kept():
+    from core.users.models import UserFollow
+
+    from community_gateway.models import Device, NotificationSettings
+
+    ada, grace = people.user(), people.user()
+    room = services.create_room(ada, "Mine")
+    with people.quietly():
+        thread = Thread.objects.create(room=room, creator=ada, title="My thread")
+    today = timezone.now().date()
+    circle = Circle.objects.create(name="Seedlings", week_start=today, week_end=today)
+    CircleMembership.objects.create(circle=circle, user=ada)
+    UserFollow.objects.create(follower=ada, following=grace)
+    UserFollow.objects.create(follower=grace, following=ada)
+    reported = people.message(room, grace)
+    services.report(reported, ada, "rude")
+    services.report(reported, people.moderator(), "not hers")
+    Device.objects.create(user=ada, token="t-export")
+    NotificationSettings.objects.create(user=ada, push=False)
+    data = As(ada).get("me/export/")
+    assert [one["room"] for one in data["roomsMade"]] == ["Mine"]
+    assert [(one["id"], one["title"]) for one in data["threads"]] == [(str(thread.pk), "My thread")]
+    assert [one["circle"] for one in data["circles"]] == ["Seedlings"]
+    assert [[one["userId"] for one in data[name]] for name in ("follows", "followedBy")] == [[str(grace.pk)]] * 2
+    assert data["reports"] == [{"messageId": str(reported.pk), "reasons": ["rude"]}]
+    assert [one["token"] for one in data["devices"]] == ["t-export"]
+    assert data["notifications"] == {"push": False, "emailDigest": True, "digestSentAt": None}
+    empty = As(people.user()).get("me/export/")
+    assert empty["notifications"] == {"push": True, "emailDigest": True, "digestSentAt": None}
+    assert not any(empty[name] for name in ("roomsMade", "threads", "circles", "follows", "followedBy", "reports", "devices"))
+
+
+def test_an_account_that_goes_takes_its_words_out_of_titles(heard):
+    ada, grace = people.user(), people.user()
+    room = people.room(ada, grace)
+    asked = people.message(room, ada, "I live in\n5 Elm Street  and wonder")
+    edited = people.message(room, ada, "nothing", is_edited=True)
+    with people.quietly():
+        copied = Thread.objects.create(room=room, creator=grace, parent_message=asked, title="I live in 5 Elm Street")
+        before = Thread.objects.create(room=room, creator=grace, parent_message=edited, title="5 Elm Street")
+        typed = Thread.objects.create(room=room, creator=ada, title="Who knows Elm Street?")
+        own = Thread.objects.create(room=room, creator=grace, parent_message=asked, title="Moving house")
+    heard.all()
+    gdpr.anonymise(ada)
+    titles = dict(Thread.objects.filter(room=room).values_list("pk", "title"))
+    assert titles == {copied.pk: "[Message deleted]", before.pk: "[Message deleted]", typed.pk: "[Message deleted]",
+                      own.pk: "Moving house"}
+    told = {event["thread"]["id"] for _, event in heard.all() if event.get("event") == "thread_updated"}
+    assert told == {str(one.pk) for one in (copied, before, typed)}
 
 
 def test_an_account_that_goes_leaves_the_thread_of_a_conversation(heard):

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import people
+from core.community import services
 from core.community.models import DirectMessageThread, Message, Room, RoomMembership, Thread, UserBlock
 from core.thrive_circle.models import Circle, CircleMembership
 from django.db import transaction
@@ -101,6 +102,32 @@ def test_what_happens_to_a_message_is_told_once(heard):
     assert heard.all() == [(here, {"event": "message_deleted", "messageId": str(message.pk), "deletedBy": str(ada.pk)})]
 
 
+def test_what_happens_to_a_message_in_a_thread_is_told_there(heard):
+    ada = people.user()
+    room = people.room(ada)
+    with quietly():
+        inside = Thread.objects.create(room=room, creator=ada, title="t")
+    message = people.message(room, ada, thread=inside)
+    message.content = "better"
+    message.save()
+    message.is_pinned = True
+    with acting(ada):
+        message.save()
+    services.react(message, ada, "👍", add=True)
+    message.message_type = "deleted"
+    message.save()
+    told = heard.all()
+    assert {channel for channel, _ in told} == {f"community:thread:{inside.pk}"}
+    ids = {"threadId": str(inside.pk), "messageId": str(message.pk)}
+    assert told[0][1]["message"]["threadId"] == str(inside.pk)
+    assert [event for _, event in told[1:]] == [
+        {"event": "message_pinned"} | ids | {"isPinned": True, "by": str(ada.pk)},
+        {"event": "reaction_updated"} | ids | {"emoji": "👍", "userId": str(ada.pk), "added": True,
+                                               "reactionCounts": {"👍": 1}},
+        {"event": "message_deleted"} | ids | {"deletedBy": str(ada.pk)},
+    ]
+
+
 def test_a_row_that_is_gone_is_a_message_that_is_deleted(heard):
     ada = people.user()
     first, second = (people.message(people.room(ada), ada) for _ in range(2))
@@ -134,6 +161,24 @@ def test_rights_are_looked_up_again_when_they_change(heard):
     membership.delete()
     order = {"action": "refresh", "room": str(room.pk), "user": str(ada.pk)}
     assert heard.orders() == [order, order, order]
+
+
+def test_a_membership_that_moves_is_looked_up_where_it_was_and_where_it_is(heard):
+    ada, grace = people.user(), people.user()
+    old, new = people.room(ada), people.room()
+    membership = RoomMembership.objects.get(room=old)
+    membership.room, membership.user = new, grace
+    membership.save()
+    assert heard.orders() == [{"action": "refresh", "room": str(new.pk), "user": str(grace.pk)},
+                              {"action": "refresh", "room": str(old.pk), "user": str(ada.pk)}]
+    today = timezone.now().date()
+    circle = Circle.objects.create(name="c", week_start=today, week_end=today)
+    with quietly():
+        membership = CircleMembership.objects.create(circle=circle, user=ada)
+    heard.all()
+    membership.user = grace
+    membership.save()
+    assert heard.orders() == [{"action": "refresh", "user": str(one.pk)} for one in (grace, ada)]
 
 
 def test_circles_and_conversations_are_rights_too(heard):
@@ -203,6 +248,17 @@ def test_accounts_that_end_end_their_sockets(heard):
     grace.delete()
     assert [order for order in heard.orders()] == [{"action": "disconnect", "user": str(ada.pk)},
                                                    {"action": "disconnect", "user": str(key)}]
+
+
+def test_a_session_that_logs_out_ends_sockets_where_the_settings_say_so(heard, settings_of, client):
+    ada = people.user()
+    client.force_login(ada)
+    client.logout()
+    assert heard.orders() == []
+    with settings_of(SIGNALS=["logout"]):
+        client.force_login(ada)
+        client.logout()
+    assert heard.orders() == [{"action": "disconnect", "user": str(ada.pk)}]
 
 
 def test_quietly_is_quiet_and_so_is_a_rollback(heard):

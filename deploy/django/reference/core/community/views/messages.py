@@ -1,5 +1,6 @@
 """Messages: pages by cursor, search, writing, changing; threads; attachments."""
 
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from rest_framework.decorators import api_view
@@ -11,7 +12,7 @@ from community_gateway.moderation import blank
 
 from .. import attachments, services
 from ..access import hidden_from
-from ..models import Message, ModerationAction, Thread
+from ..models import Message, ModerationAction, Room, Thread
 from ..search import search as search_messages
 from .base import key, limit, message_of, room_of, text
 
@@ -39,8 +40,10 @@ def messages(request, room_id):
                      "cursor": str(page[-1].pk) if page and more else None})
 
 
+@transaction.atomic
 def write(request, rights):
-    rights.must_write()
+    Room.objects.select_for_update(no_key=True).get(pk=rights.room.pk)  # before the last message is looked for
+    rights.must_send()
     thread = None
     if request.data.get("thread_id"):
         thread = Thread.objects.filter(pk=key(request.data["thread_id"], "thread_id"), room=rights.room).first()

@@ -1,5 +1,6 @@
 """Rooms: browse, search, create, join, leave, settings."""
 
+from django.db import transaction
 from django.db.models import Q
 from rest_framework.decorators import api_view
 from rest_framework.exceptions import ValidationError
@@ -27,6 +28,7 @@ def rooms(request):
     return Response({"rooms": [room_shape(room, mine.get(room.pk)) for room in page]})
 
 
+@transaction.atomic
 def create(request):
     must_create_rooms(request.user)
     visibility = text(request, "visibility", 20, default="public")
