@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
 from .conf import config
+
+logger = logging.getLogger("community_gateway")
 
 _APP = "community_gateway"
 _lock = threading.Lock()
@@ -39,11 +42,16 @@ def _app() -> Any:
 
 def send(tokens: Sequence[str], title: str, body: str, data: dict[str, str]) -> list[Outcome]:
     """Sends to each token; the outcomes in the same order."""
-    from firebase_admin import messaging
+    from firebase_admin import exceptions, messaging
 
     notification = messaging.Notification(title=title, body=body)
     batch = [messaging.Message(token=token, notification=notification, data=data) for token in tokens]
-    return [_outcome(answer) for answer in messaging.send_each(batch, app=_app()).responses]
+    try:
+        answers = messaging.send_each(batch, app=_app()).responses
+    except exceptions.UnknownError as error:  # no token of ours for Google, or no way to it: nobody's device is to blame
+        logger.warning("Firebase was not reached: %s", type(error.cause or error).__name__)
+        return [Outcome.LATER] * len(tokens)
+    return [_outcome(answer) for answer in answers]
 
 
 def _outcome(answer: Any) -> Outcome:

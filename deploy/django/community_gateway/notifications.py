@@ -104,7 +104,7 @@ def _send(kind: str, message: Any, devices: list[Device]) -> str:
     try:
         outcomes = fcm.send([device.token for device in due], TITLES[kind].format(**names), body, data)
     except Exception:
-        seen.delete_many(list(keys.values()))
+        seen.delete_many([keys[device.pk] for device in due])
         raise
     gone = [device.pk for device, outcome in zip(due, outcomes, strict=True) if outcome is fcm.Outcome.GONE]
     later = [device.pk for device, outcome in zip(due, outcomes, strict=True) if outcome is fcm.Outcome.LATER]

@@ -130,6 +130,48 @@ def test_what_cannot_be_sent_now_is_sent_later_and_only_that(case, firebase):
     assert Device.objects.filter(user=case.grace).count() == 2
 
 
+@pytest.mark.parametrize("error", ["RefreshError", "TransportError"])
+def test_google_that_gives_no_token_is_asked_again_later(case, firebase, monkeypatch, error):
+    import firebase_admin
+    import google.auth.exceptions
+
+    from community_gateway import fcm
+
+    class Refused(firebase_admin.credentials.Base):
+        def get_credential(self):
+            from google.auth.credentials import AnonymousCredentials
+
+            class Credential(AnonymousCredentials):
+                def before_request(self, *_):
+                    raise getattr(google.auth.exceptions, error)("no")
+
+            return Credential()
+
+    app = firebase_admin.initialize_app(Refused(), {"projectId": "p"}, name="refused")
+    with monkeypatch.context() as patch:
+        patch.setattr(fcm, "_APP", "refused")
+        with pytest.raises(TryLater):
+            notify("mention", str(case.message.pk), case.grace.pk)
+    firebase_admin.delete_app(app)
+    assert notify("mention", str(case.message.pk), case.grace.pk) == "1 sent"
+
+
+def test_a_failure_makes_nothing_due_that_was_sent(case, firebase, monkeypatch):
+    from community_gateway import fcm
+
+    def broken(*_):
+        raise OSError
+
+    notify("mention", str(case.message.pk), case.grace.pk)
+    late = Device.objects.create(user=case.grace, token=f"late-{case.grace.pk}")
+    with monkeypatch.context() as patch:
+        patch.setattr(fcm, "send", broken)
+        with pytest.raises(OSError):
+            notify("mention", str(case.message.pk), case.grace.pk)
+    assert notify("mention", str(case.message.pk), case.grace.pk) == "1 sent"
+    assert firebase.tokens() == [case.device.token, late.token]
+
+
 def test_text_stays_at_home_when_the_settings_say_so(case, firebase, settings_of):
     from django.conf import settings
 
