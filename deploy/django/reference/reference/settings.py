@@ -134,11 +134,12 @@ DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL", "community@localhost")
 # What the old consumers let one user send in a minute; 0 lets all through, for measurements.
 MESSAGES_PER_MINUTE = int(os.environ.get("GATEWAY_LIMIT_MESSAGES_PER_MINUTE", "10"))
 
-# Attachments: MinIO or S3, uploaded by the browser itself with a request that is signed here.
+# Attachments: MinIO or S3, uploaded by the browser itself with a request that is signed here. Without a bucket or an
+# endpoint there are none.
 S3 = {
     "endpoint_url": os.environ.get("S3_ENDPOINT_URL") or None,
     "public_url": os.environ.get("S3_PUBLIC_URL") or os.environ.get("S3_ENDPOINT_URL", ""),
-    "bucket": os.environ.get("S3_BUCKET", "attachments"),
+    "bucket": os.environ.get("S3_BUCKET") or ("attachments" if os.environ.get("S3_ENDPOINT_URL") else ""),
     "region": os.environ.get("S3_REGION", "us-east-1"),
 }
 
