@@ -1,7 +1,7 @@
 //! Every order of Django's and every right that it may change, on two instances: in force when it is ordered, and made up
 //! for when the order is lost.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -11,6 +11,9 @@ use crate::dm;
 use crate::moderation_stage::Lists;
 use crate::resume_replay::without_limits;
 use crate::support::{GUARD, GatewayBuilder, RoomSpec, Stack, TestClient, TestGateway, TestRoom, TestUser, eventually};
+
+/// Within which an order is in force on every instance.
+const IN_FORCE: Duration = Duration::from_secs(1);
 
 struct Scene<'a> {
     stack: &'a Stack,
@@ -87,7 +90,7 @@ impl<'a> Scene<'a> {
     /// Runs the case: orders what is to be ordered, or loses the order.
     #[expect(
         clippy::print_stdout,
-        reason = "how long it took is for who reads the test's output, and asserted by nobody"
+        reason = "how long it took is for who reads the test's output"
     )]
     async fn run(&self, lose: bool) {
         let [one, two] = self.gateways;
@@ -107,10 +110,11 @@ impl<'a> Scene<'a> {
         } else {
             self.stack.publish("community:control", self.fill(self.case.order).as_bytes()).await;
         }
-        for tab in &mut tabs {
-            self.takes_effect(tab).await;
-        }
-        println!("{}: in force on both after {:?}", self.case.name, began.elapsed());
+        let [first, second] = &mut tabs;
+        tokio::join!(self.takes_effect(first), self.takes_effect(second));
+        let took = began.elapsed();
+        println!("{}: in force on both after {took:?}", self.case.name);
+        assert!(lose || took < IN_FORCE, "{}: in force on both after {took:?}", self.case.name);
         if let Effect::Told(event) = self.case.effect {
             for other in &mut others {
                 other.wait_for(event).await;
