@@ -88,10 +88,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Runs the case: orders what is to be ordered, or loses the order.
-    #[expect(
-        clippy::print_stdout,
-        reason = "how long it took is for who reads the test's output"
-    )]
+    #[expect(clippy::print_stdout, reason = "how long it took is for who reads the test's output")]
     async fn run(&self, lose: bool) {
         let [one, two] = self.gateways;
         let mut tabs = [self.enter(one, &self.ada).await, self.enter(two, &self.ada).await];
