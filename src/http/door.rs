@@ -127,6 +127,7 @@ impl Door {
             settings,
             metrics,
         };
+        door.metrics.sockets_limit.set(i64::try_from(door.settings.connections).unwrap_or(i64::MAX));
         door.show(door.settings.certificate.as_ref());
         door
     }

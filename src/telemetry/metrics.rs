@@ -89,6 +89,8 @@ macro_rules! metrics {
 metrics! {
     /// Sockets open now.
     sockets_open: IntGauge [],
+    /// Sockets that may be open: `GATEWAY_LIMIT_CONNECTIONS`, or what `ulimit -n` leaves.
+    sockets_limit: IntGauge [],
     /// Handshakes in progress now.
     handshakes_open: IntGauge [],
     /// Upgrades answered with 101.

@@ -22,6 +22,7 @@ async fn a_socket_is_counted_until_its_guard_is_gone() {
 #[tokio::test]
 async fn beyond_the_open_sockets_new_ones_are_told_to_come_back() {
     let mut door = Door::open(settings_with(|settings| settings.connections = 2));
+    assert_eq!(door.metrics.sockets_limit.get(), 2);
     let (_one, one) = door.arrival("").await;
     let (_two, _arrival) = door.arrival("").await;
 
