@@ -7,8 +7,9 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Connections that may wait for `accept`; the kernel takes the smaller of this and `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+/// Connections that may wait for `accept`; the kernel takes the smaller of this and `net.core.somaxconn`, which
+/// `deploy/sysctl.d` raises to the same.
+const BACKLOG: i32 = 16_384;
 /// The first and the longest pause after an `accept` that failed.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 

@@ -50,6 +50,12 @@ def test_operators_have_a_token_and_only_this_machine_reaches_the_page(compose):
         assert all((port["target"], port["host_ip"]) == (9101, "127.0.0.1") for port in service.get("ports", []))
 
 
+def test_only_this_machine_reaches_any_port(compose):
+    ports = {(name, port["target"]): port.get("host_ip") for name, service in compose["services"].items() for port in service.get("ports", [])}
+    assert {("nginx", 8080), ("prometheus", 9090), ("grafana", 3000)} <= set(ports)
+    assert set(ports.values()) == {"127.0.0.1"}, ports
+
+
 def test_gateways_are_locked_in_and_have_time_for_the_drain(compose):
     readme = (ROOT / "README.md").read_text()
     drain = sum(int(each) for each in re.findall(r"^\| `GATEWAY_DRAIN_(?:WAIT_)?SECONDS` \| `(\d+)`", readme, re.M))
