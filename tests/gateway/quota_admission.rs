@@ -150,7 +150,7 @@ async fn after_a_flush_open_sockets_are_counted_again() {
 async fn many_are_renewed_by_one_script() {
     const PEOPLE: u64 = 40;
     let server = RedisServer::start().await;
-    let one = Instance::start(&server, "one", 0, 0, Duration::from_secs(3)).await;
+    let one = Instance::start(&server, 0, 0, Duration::from_secs(3)).await;
     // Of one part of the books.
     let users: Vec<_> = (0..PEOPLE as i64).map(|number| UserId(1 + 32 * number)).collect();
     let _sockets = join_all(users.iter().flat_map(|user| [one.admit(*user), one.admit(*user)])).await;
