@@ -30,7 +30,7 @@ const BATCH: usize = 256;
 ///
 /// Each is looked at every half of [`Limits::write_deadline`](super::Limits::write_deadline) (so that deadline is kept
 /// to within half of itself), and pinged when nothing was heard from it for [`Limits::ping_after`](super::Limits::ping_after),
-/// give or take a fifth. Who talks anyway, as browsers' hooks do every 30 seconds, costs no ping and no pong, and its radio
+/// give or take a fifth. Who talks more often than that costs no ping and no pong, and its radio
 /// may sleep.
 pub struct Heartbeat {
     shared: Arc<Shared>,

@@ -35,6 +35,12 @@ impl Clock {
     }
 }
 
+/// In a minute of silence: twice, or once if the second was due in the very second of the end.
+fn assert_pinged_once_or_twice(pings: &[(u8, Vec<u8>)]) {
+    assert!((1..=2).contains(&pings.len()), "{} pings", pings.len());
+    assert!(pings.iter().all(|ping| *ping == (0x89, vec![])));
+}
+
 #[tokio::test]
 async fn a_silent_peer_is_pinged_and_then_closed() {
     let shared = shared(Limits::default());
@@ -47,7 +53,7 @@ async fn a_silent_peer_is_pinged_and_then_closed() {
     let (_, got) = tokio::join!(socket.finish(), read_to_close(&mut peer));
     let (last, pings) = got.split_last().expect("frames");
     assert_eq!(*last, closed(Close::HEARTBEAT_MISSED));
-    assert_eq!(pings, [(0x89, vec![])]);
+    assert_pinged_once_or_twice(pings);
     clock.go_to(end + 10);
     assert_eq!(clock.heartbeat.len(), 0, "a closing connection is not looked after");
 }
@@ -71,15 +77,17 @@ async fn a_peer_that_talks_is_not_pinged_until_it_falls_silent() {
     let mut clock = Clock::new(&shared);
     let (mut socket, outbox, mut peer) = socket(&shared, b"").await;
     clock.heartbeat.register(&outbox);
-    for half in 1..=10 {
-        clock.go_to(half * 30);
+    for turn in 1..=20 {
+        clock.go_to(turn * 15);
         peer.write_all(&masked(0x8a, b"")).await.expect("writes");
         assert_eq!(socket.next().await, Incoming::Control);
     }
     let end = clock.go_to_end_of(&outbox);
     assert!((360..=365).contains(&end), "closed after {end} s");
     let (_, got) = tokio::join!(socket.finish(), read_to_close(&mut peer));
-    assert_eq!(got, [(0x89, vec![]), closed(Close::HEARTBEAT_MISSED)]);
+    let (last, pings) = got.split_last().expect("frames");
+    assert_eq!(*last, closed(Close::HEARTBEAT_MISSED));
+    assert_pinged_once_or_twice(pings); // in the last minute
 }
 
 #[tokio::test]
@@ -87,8 +95,8 @@ async fn pings_are_spread() {
     let shared = shared(Limits::default());
     let heartbeat = Heartbeat::new(&shared, Instant::now());
     let waits: Vec<_> = (0..200).map(|_| heartbeat.ping_wait()).collect();
-    assert!(waits.iter().all(|wait| (32..=48).contains(wait)));
-    assert!(waits.iter().any(|wait| *wait < 40) && waits.iter().any(|wait| *wait > 40));
+    assert!(waits.iter().all(|wait| (20..=30).contains(wait)));
+    assert!(waits.iter().any(|wait| *wait < 25) && waits.iter().any(|wait| *wait > 25));
 }
 
 #[tokio::test]
