@@ -7,6 +7,7 @@ use crate::access::Grant;
 use crate::access::quota::{QuotaError, Ticket, Window};
 use crate::domain::{Topic, Trust};
 use crate::keyspace;
+use crate::moderation::normalise::{Normal, normalise};
 use crate::moderation::{Context, Finding, Judgement, Layer, Verdict, told};
 use crate::store::Mark;
 use crate::wire::{Code, Refusal};
@@ -34,7 +35,9 @@ impl Commands {
         if !self.moderator.looks_at(&context) {
             return Ok(Judged::default());
         }
-        let (judgement, alike) = tokio::join!(self.moderator.judge(text, &context), self.compare(grant, text));
+        let normal = normalise(text);
+        let judging = self.moderator.judge_normal(text, &normal, &context);
+        let (judgement, alike) = tokio::join!(judging, self.compare(grant, text, &normal));
         let (judgement, alike, wait) = match alike {
             Ok(alike) => (judgement, alike, None),
             Err(QuotaError::Limited(limited)) => {
@@ -89,13 +92,13 @@ impl Commands {
     }
 
     /// Takes a place among the author's texts of a minute that are alike, in all rooms and instances.
-    async fn compare(&self, grant: &Grant, text: &str) -> Result<Option<Ticket>, QuotaError> {
+    async fn compare(&self, grant: &Grant, text: &str, normal: &Normal) -> Result<Option<Ticket>, QuotaError> {
         let patterns = self.moderator.patterns();
         if !patterns.counts_duplicates() || text.chars().count() < SHORT {
             return Ok(None);
         }
         let places = u32::try_from(patterns.rules().duplicates.most).unwrap_or(u32::MAX);
-        let key = keyspace::alike(grant.person.id, patterns.fingerprint(text));
+        let key = keyspace::alike(grant.person.id, normal.fingerprint());
         self.reports.take_of("duplicates", key, &[Window { length: ALIKE, places }]).await.map(Some)
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::normalise::{Normal, normalise};
 use super::openai::Classifier;
 use super::{Finding, ListError, Lists, Patterns, Rules, Text, Thresholds, Verdict};
 use crate::config::{ModerateDms, OnFailure};
@@ -169,10 +170,18 @@ impl Moderator {
         if !self.looks_at(context) {
             return Judgement::of_patterns(Verdict::Allow);
         }
+        self.judge_normal(text, &normalise(text), context).await
+    }
+
+    /// The same for a text that was normalised before, where anything is looked for.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves nothing behind.
+    pub async fn judge_normal(&self, text: &str, normal: &Normal, context: &Context) -> Judgement {
         let text = Text { text, author_is_new: context.author_is_new };
         let began = Instant::now();
         let span = Span::child("patterns", Kind::Internal);
-        let found = Judgement::of_patterns(self.patterns.load().check(&text));
+        let found = Judgement::of_patterns(self.patterns.load().check_normal(&text, normal));
         drop(span);
         self.metrics.leg_seconds.observe(Leg::Patterns, context.topic, began.elapsed());
         if matches!(found.verdict, Verdict::Refuse(_) | Verdict::Block(_)) {

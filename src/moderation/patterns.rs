@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Lists, Rules, Verdict, links, normalise, spam, words};
+use super::normalise::{self, Normal};
+use super::{Lists, Rules, Verdict, links, spam, words};
 
 /// A text to be judged, and what of its author matters.
 #[derive(Clone, Copy, Debug)]
@@ -37,19 +38,17 @@ impl Patterns {
     /// Judges a text. The strongest finding wins: block, then refuse, then flag; of equals the first that is looked at.
     #[must_use]
     pub fn check(&self, text: &Text<'_>) -> Verdict {
+        self.check_normal(text, &normalise::normalise(text.text))
+    }
+
+    /// The same for a text that was normalised before.
+    pub(super) fn check_normal(&self, text: &Text<'_>, normal: &Normal) -> Verdict {
         let Inner { lists, words, looks, rules } = &*self.0;
-        let normal = normalise::normalise(text.text);
-        let mut verdict = words.check(text.text, &normal);
+        let mut verdict = words.check(text.text, normal);
         for found in [links::check(text, lists, looks, rules), spam::check(text.text, rules)] {
             verdict = stronger(verdict, found);
         }
         verdict
-    }
-
-    /// What texts have in common that a person takes for the same. Stable between instances of one version.
-    #[must_use]
-    pub fn fingerprint(&self, text: &str) -> u64 {
-        normalise::normalise(text).fingerprint()
     }
 
     /// Judges the `times` that an author posted one text within a minute, this time included.
