@@ -5,12 +5,13 @@
 
 mod samples;
 
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use community_gateway::domain::{Author, Message, MessageId, Micros, Room, RoomId, UserId};
-use community_gateway::wire::event::{self, Place, State};
+use community_gateway::wire::event::{self, MessagesJson, Place, State};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use uuid::Uuid;
 
@@ -138,6 +139,8 @@ fn state(chance: &mut Chance, count: usize) -> Vec<u8> {
     let messages: Vec<_> = (0..count).map(|_| message(chance, 80)).collect();
     let online = samples::people(1_000..1_050);
     let room = Room { id: ROOM, ..samples::room() };
-    let state = State { messages: messages.iter().collect(), has_more: true, cursor: None, place: PLACE };
+    let json = MessagesJson::of(&messages);
+    let seen = json.seen(&messages, |message| Some(Cow::Borrowed(message)));
+    let state = State { messages: &seen, has_more: true, cursor: None, place: PLACE };
     event::room_state(&room, &state, &online, 50)
 }

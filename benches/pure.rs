@@ -5,6 +5,7 @@
 
 mod samples;
 
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -12,12 +13,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use community_gateway::access::bucket::{Bucket, Rate};
 use community_gateway::bus::{Envelope, Kind, Payload};
-use community_gateway::domain::UserId;
+use community_gateway::domain::{Message, UserId};
 use community_gateway::identity::pickle::{self, Field};
 use community_gateway::moderation::{Lists, Patterns, Rules, Text};
 use community_gateway::socket::Frame;
 use community_gateway::wire::ClientCommand;
-use community_gateway::wire::event::{self, Place, State};
+use community_gateway::wire::event::{self, MessagesJson, Place, State};
 
 type Error = Box<dyn std::error::Error>;
 /// Does the thing once.
@@ -34,6 +35,7 @@ const THINGS: &[(&str, &[usize], Make)] = &[
     ("decode a typing", &[1], decode_typing),
     ("encode new_message", &[20, 300, 4_000], encode),
     ("encode room_state", &[1, 10, 50], state),
+    ("share a room_state", &[1, 10, 50], shared_state),
     ("frame an event", &[300, 4_000], frame),
     ("write an envelope", &[300, 4_000], write_envelope),
     ("read an envelope", &[300, 4_000], read_envelope),
@@ -106,14 +108,26 @@ fn encode(size: usize) -> Once {
 }
 
 fn state(messages: usize) -> Once {
-    let message = samples::message(text(100));
-    let online = samples::people(0..50);
-    let room = samples::room();
-    Box::new(move || {
-        let messages = vec![black_box(&message); messages];
-        let state = State { messages, has_more: true, cursor: None, place: PLACE };
+    let messages = vec![samples::message(text(100)); messages];
+    let tell = tell_state();
+    Box::new(move || tell(&MessagesJson::of(black_box(&messages)), &messages))
+}
+
+/// To one of many who enter together.
+fn shared_state(messages: usize) -> Once {
+    let messages = vec![samples::message(text(100)); messages];
+    let (tell, json) = (tell_state(), MessagesJson::of(&messages));
+    Box::new(move || tell(black_box(&json), &messages))
+}
+
+/// Encodes the state of a room with 50 people in it.
+fn tell_state() -> impl Fn(&MessagesJson, &[Message]) {
+    let (online, room) = (samples::people(0..50), samples::room());
+    move |json, messages| {
+        let seen = json.seen(messages, |message| Some(Cow::Borrowed(message)));
+        let state = State { messages: &seen, has_more: true, cursor: None, place: PLACE };
         black_box(event::room_state(&room, &state, &online, 50));
-    })
+    }
 }
 
 fn frame(size: usize) -> Once {

@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("transport", &[]),
     ("socket", &["wire", "transport"]),
     ("identity", &["django"]),
-    ("store", &[]),
+    ("store", &["wire::event"]),
     ("realtime", &[]),
     ("django", &[]),
     ("bus", &["realtime", "wire::event"]),

@@ -1,10 +1,11 @@
 //! Entering a room: the first state, read after the seat is taken, so that an event may come twice and is never missed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use quick_cache::sync::Cache;
+use futures_util::future::try_join;
 
+use super::directory::Directory;
 use super::past::Past;
 use crate::access::Grant;
 use crate::bus::{BusError, Log, Note, Position};
@@ -17,10 +18,6 @@ use crate::wire::event::{self, Place, State};
 pub(super) const STATE_MESSAGES: u32 = 50;
 /// A message of ours this young that is not published yet will come as an event.
 const IN_FLIGHT: Duration = Duration::from_secs(10);
-/// How long a person's name is believed.
-const NAME_LIFE: Duration = Duration::from_secs(60);
-/// How many people are remembered.
-const NAMES: usize = 65_536;
 
 /// Why a room cannot be entered now. Everything heals by itself; the client comes back.
 #[derive(Debug, thiserror::Error)]
@@ -40,55 +37,6 @@ pub struct Opening {
     pub events: Vec<Vec<u8>>,
     /// Keeps the user present in a room until it is dropped.
     pub stay: Option<Stay>,
-}
-
-/// Names of people, remembered for a minute.
-pub struct Directory {
-    store: Store,
-    began: Instant,
-    people: Cache<UserId, (Instant, Arc<Person>)>,
-}
-
-impl Directory {
-    /// Knows nobody yet.
-    #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self { store, began: Instant::now(), people: Cache::new(NAMES) }
-    }
-
-    /// Remembers a person.
-    pub fn learn(&self, person: Arc<Person>) {
-        self.people.insert(person.id, (Instant::now() + NAME_LIFE, person));
-    }
-
-    /// The people of these ids, in their order; those that do not exist are left out. At most one query.
-    async fn look_up(&self, users: &[UserId]) -> Result<Vec<Person>, StoreError> {
-        self.look_up_at(users, Instant::now()).await
-    }
-
-    /// The same, for somebody who was here a moment ago: names are believed however old they are. No query as long as
-    /// everybody was seen before.
-    pub(super) async fn names(&self, users: &[UserId]) -> Result<Vec<Person>, StoreError> {
-        self.look_up_at(users, self.began).await
-    }
-
-    async fn look_up_at(&self, users: &[UserId], now: Instant) -> Result<Vec<Person>, StoreError> {
-        let mut found: std::collections::HashMap<UserId, Arc<Person>> = users
-            .iter()
-            .filter_map(|user| self.people.get(user))
-            .filter(|(until, _)| *until > now)
-            .map(|(_, person)| (person.id, person))
-            .collect();
-        let unknown: Vec<_> = users.iter().filter(|user| !found.contains_key(user)).copied().collect();
-        if !unknown.is_empty() {
-            let people = self.store.people(&unknown).await?;
-            for person in people.into_iter().map(Arc::new) {
-                self.learn(Arc::clone(&person));
-                found.insert(person.id, person);
-            }
-        }
-        Ok(users.iter().filter_map(|user| found.get(user)).map(|person| Person::clone(person)).collect())
-    }
 }
 
 /// What entering works with.
@@ -135,30 +83,21 @@ impl Entrance {
     }
 
     async fn open(&self, venue: Venue, grant: &Grant, enters: bool) -> Result<Opening, EnterError> {
-        // The place first, the messages second: what is published between the two comes as an event.
-        let (position, notes) = self.log.position_and_notes(grant.topic).await?;
-        let page = self.store.latest(grant.room.id, STATE_MESSAGES).await?;
-        let seen: Vec<_> = settled(&page.messages, position, &notes, Micros::now())
-            .into_iter()
-            .filter_map(|message| grant.hidden.filter(message))
-            .collect();
-        let messages = seen.iter().map(AsRef::as_ref).collect();
-        let state = State { messages, has_more: page.has_more, cursor: page.cursor, place: position.place() };
-        let (first, stay) = match (venue, grant.topic) {
-            (Venue::Dm(thread), _) | (Venue::App, Topic::Dm(thread)) => (event::dm_state(thread, &state), None),
-            // A direct conversation entered by its room's path: who is online is a matter of the presence socket.
-            (Venue::Room(_), Topic::Dm(_)) => (event::room_state(&grant.room, &state, &[], 0), None),
-            (Venue::Room(_) | Venue::App, _) if enters => {
-                self.directory.learn(Arc::clone(&grant.person));
-                let entered = self.presence.enter(grant.room.id, &grant.person).await?;
-                let sample: Vec<_> = entered.sample.into_iter().filter(|user| !grant.hidden.hides(*user)).collect();
-                let online = self.directory.look_up(&sample).await?;
-                (event::room_state(&grant.room, &state, &online, entered.online), Some(entered.stay))
-            }
-            (Venue::Room(_) | Venue::App, _) => {
-                let (online, count) = self.online(grant).await?;
-                (event::room_state(&grant.room, &state, &online, count), None)
-            }
+        let reading = async {
+            // The place first, the messages second: what is published between the two comes as an event.
+            let (position, notes) = self.log.position_and_notes(grant.topic).await?;
+            let page = self.store.latest(grant.room.id, STATE_MESSAGES).await?;
+            Ok::<_, EnterError>((position, notes, page))
+        };
+        // Who is online is told by events that have no place: the seat keeps those that come meanwhile.
+        let ((position, notes, page), present) = try_join(reading, self.present(venue, grant, enters)).await?;
+        let is_settled = settled(position, &notes, Micros::now());
+        let seen = page.seen(|message| is_settled(message).then(|| grant.hidden.filter(message))?);
+        let state = State { messages: &seen, has_more: page.has_more, cursor: page.cursor, place: position.place() };
+        let Present { online, count, stay } = present;
+        let first = match (venue, grant.topic) {
+            (Venue::Dm(thread), _) | (Venue::App, Topic::Dm(thread)) => event::dm_state(thread, &state),
+            (Venue::Room(_) | Venue::App, _) => event::room_state(&grant.room, &state, &online, count),
         };
         let mut events = vec![first];
         if page.has_more {
@@ -167,26 +106,48 @@ impl Entrance {
         }
         Ok(Opening { after: position.place(), events, stay })
     }
+
+    /// Who is online in a room, the newcomer too. In a direct conversation, also by its room's path, that is a matter of
+    /// the presence socket.
+    async fn present(&self, venue: Venue, grant: &Grant, enters: bool) -> Result<Present, EnterError> {
+        match (venue, grant.topic) {
+            (Venue::Dm(_), _) | (_, Topic::Dm(_)) => Ok(Present::default()),
+            _ if enters => {
+                self.directory.learn(Arc::clone(&grant.person));
+                let entered = self.presence.enter(grant.room.id, &grant.person).await?;
+                let sample: Vec<_> = entered.sample.into_iter().filter(|user| !grant.hidden.hides(*user)).collect();
+                let online = self.directory.look_up(&sample).await?;
+                Ok(Present { online, count: entered.online, stay: Some(entered.stay) })
+            }
+            _ => {
+                let (online, count) = self.online(grant).await?;
+                Ok(Present { online, count, stay: None })
+            }
+        }
+    }
 }
 
-/// Leaves out messages that are committed but not published: they come as events, with offsets after the state's.
+/// Who is online, as somebody sees it, how many, and the newcomer's place among them.
+#[derive(Default)]
+struct Present {
+    online: Vec<Person>,
+    count: u64,
+    stay: Option<Stay>,
+}
+
+/// Says of a message whether it belongs into a state: what is committed but not published does not, for it comes as an
+/// event, with an offset after the state's.
 ///
 /// Within a room, order of commit, of time and of offset are one, so that those are the ones of ours later than the
 /// newest published. Django's messages have no offset and stay; so does everything that is too old to be in flight, but
 /// for what an instance that died left unpublished, of which `notes` tells: others publish it.
-pub(super) fn settled<'m>(
-    messages: &'m [Message],
-    position: Position,
-    notes: &[Note],
-    now: Micros,
-) -> Vec<&'m Message> {
+pub(super) fn settled(position: Position, notes: &[Note], now: Micros) -> impl Fn(&Message) -> bool {
     let oldest = Micros(now.0 - i64::try_from(IN_FLIGHT.as_micros()).unwrap_or(i64::MAX));
-    let in_flight = |message: &&Message| {
+    move |message| {
         let unpublished = position.time.is_none_or(|published| message.created_at > published);
-        let recent = message.created_at > oldest || notes.contains(&Note::New(message.id));
-        unpublished && message.id.is_ours() && recent
-    };
-    messages.iter().filter(|message| !in_flight(message)).collect()
+        let recent = || message.created_at > oldest || notes.contains(&Note::New(message.id));
+        !(unpublished && message.id.is_ours() && recent())
+    }
 }
 
 #[cfg(test)]
@@ -225,14 +186,20 @@ mod tests {
             [message(ours(), old), message(ours(), now - 9), message(djangos(), now - 3), message(ours(), now - 2)];
         let times = |time: Option<i64>| {
             let position = Position { epoch: 1, published: 1, taken: 1, time: time.map(Micros) };
-            let kept = settled(&messages, position, &[], Micros(now));
-            kept.iter().map(|message| now - message.created_at.0).collect::<Vec<_>>()
+            let is_settled = settled(position, &[], Micros(now));
+            let kept = messages.iter().filter(|message| is_settled(message));
+            kept.map(|message| now - message.created_at.0).collect::<Vec<_>>()
         };
         assert_eq!(times(Some(now - 9)), [10_000_001, 9, 3], "published up to the second");
         assert_eq!(times(Some(now - 2)), [10_000_001, 9, 3, 2], "all published");
         assert_eq!(times(None), [10_000_001, 3], "nothing published yet");
         let position = Position { epoch: 1, published: 0, taken: 1, time: None };
-        let kept = settled(&messages, position, &[Note::New(messages[0].id)], Micros(now));
-        assert_eq!(kept.len(), 1, "what somebody left unpublished long ago will come too");
+        let notes = [Note::New(messages[0].id)];
+        let is_settled = settled(position, &notes, Micros(now));
+        assert_eq!(
+            messages.iter().filter(|message| is_settled(message)).count(),
+            1,
+            "what somebody left unpublished long ago will come too"
+        );
     }
 }

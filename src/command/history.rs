@@ -30,8 +30,7 @@ impl Commands {
         };
         match page {
             Ok(page) => {
-                let seen: Vec<_> = page.messages.iter().filter_map(|message| grant.hidden.filter(message)).collect();
-                let seen: Vec<_> = seen.iter().map(AsRef::as_ref).collect();
+                let seen = page.seen(|message| grant.hidden.filter(message));
                 Ok(vec![event::message_history(thread, &seen, page.has_more, page.cursor)])
             }
             Err(StoreError::UnknownCursor) => Err(Refusal::new(Code::UnknownCursor)),

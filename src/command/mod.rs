@@ -3,6 +3,7 @@
 mod change;
 mod decide;
 mod delete;
+mod directory;
 mod edit;
 mod enter;
 mod history;
@@ -24,7 +25,8 @@ mod typing;
 
 use std::sync::Arc;
 
-pub use enter::{Directory, EnterError, Entrance, Opening};
+pub use directory::Directory;
+pub use enter::{EnterError, Entrance, Opening};
 pub use mend::Mender;
 pub use outlet::{BusOutlet, Echo};
 pub use owed::Ledger;

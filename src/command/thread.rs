@@ -143,12 +143,9 @@ impl Entrance {
         let page = self.store.latest_in(grant.room.id, thread, STATE_MESSAGES).await?;
         let found: Option<Thread> = self.store.thread(grant.room.id, thread).await?;
         let (Some(page), Some(thread)) = (page, found) else { return Ok(None) };
-        let seen: Vec<_> = settled(&page.messages, position, &notes, Micros::now())
-            .into_iter()
-            .filter_map(|message| grant.hidden.filter(message))
-            .collect();
-        let messages = seen.iter().map(AsRef::as_ref).collect();
-        let state = State { messages, has_more: page.has_more, cursor: page.cursor, place: position.place() };
+        let is_settled = settled(position, &notes, Micros::now());
+        let seen = page.seen(|message| is_settled(message).then(|| grant.hidden.filter(message))?);
+        let state = State { messages: &seen, has_more: page.has_more, cursor: page.cursor, place: position.place() };
         Ok(Some((position.place(), event::thread_state(&thread, &state))))
     }
 }

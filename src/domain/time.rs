@@ -47,11 +47,41 @@ impl fmt::Display for Micros {
 #[derive(Clone, Copy, Debug)]
 pub struct Naive(Micros);
 
-impl fmt::Display for Naive {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Naive {
+    /// Its text, which has always the same length in the years from 0 to 9999.
+    #[must_use]
+    pub fn fixed(self) -> Option<[u8; 26]> {
+        let (year, month, day, seconds, micros) = self.parts();
+        let mut text = *b"0000-00-00T00:00:00.000000";
+        let parts = [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, seconds / 3600),
+            (14..16, seconds / 60 % 60),
+            (17..19, seconds % 60),
+            (20..26, micros),
+        ];
+        for (range, mut part) in parts {
+            for digit in text[range].iter_mut().rev() {
+                *digit += part.rem_euclid(10) as u8;
+                part /= 10;
+            }
+        }
+        (0..10_000).contains(&year).then_some(text)
+    }
+
+    /// Year, month, day, seconds of the day, microseconds of the second.
+    fn parts(self) -> (i64, i64, i64, i64, i64) {
         let (days, rest) = (self.0.0.div_euclid(86_400_000_000), self.0.0.rem_euclid(86_400_000_000));
         let (year, month, day) = civil_from_days(days);
-        let (seconds, micros) = (rest / 1_000_000, rest % 1_000_000);
+        (year, month, day, rest / 1_000_000, rest % 1_000_000)
+    }
+}
+
+impl fmt::Display for Naive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day, seconds, micros) = self.parts();
         write!(
             f,
             "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{micros:06}",

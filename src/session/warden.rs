@@ -43,6 +43,9 @@ async fn members(sessions: &Sessions, lifecycle: &Lifecycle) {
             let members: Vec<_> = batch.iter().filter_map(|key| sessions.hub.members().get(*key)).collect();
             check_versions(sessions, &members).await;
             check(sessions, members).await;
+            if let Err(error) = sessions.entrance.directory.refresh().await {
+                tracing::warn!(%error, "names could not be looked up again");
+            }
             tokio::select! {
                 () = lifecycle.stopping() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -94,6 +97,7 @@ pub(super) async fn check(sessions: &Sessions, members: Vec<Arc<Member>>) {
             match Grant::judge(admission, now) {
                 Ok(grant) => {
                     let grant = sessions.access.grants().remember(member.venue, member.user, grant);
+                    sessions.entrance.directory.learn(Arc::clone(&grant.person));
                     for topic in member.also.all().into_iter().chain([member.topic]) {
                         sessions.hub.hide(topic, member.connection, &grant.hidden);
                     }

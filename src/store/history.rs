@@ -2,6 +2,7 @@
 //!
 //! A page is cut by time and id together, so that of two messages of one instant none is skipped or repeated.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 use super::row::Columns;
 use super::{Store, StoreError, arguments};
 use crate::domain::{Message, MessageId, Micros, RoomId, ThreadId, Topic, UserId};
+use crate::wire::event::MessagesJson;
 
 /// A stretch of a room's history. Hidden messages are in none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Page {
     pub has_more: bool,
     /// The oldest message of the page, from where the next page goes on; `None` when there are no older ones.
     pub cursor: Option<MessageId>,
+    /// The messages as clients read them.
+    json: MessagesJson,
 }
 
 /// A stretch of a topic's log: topic, epoch, first offset, number of offsets.
@@ -45,7 +49,13 @@ impl Page {
         messages.truncate(limit);
         messages.reverse();
         let cursor = if has_more { messages.first().map(|oldest| oldest.id) } else { None };
-        Ok(Self { messages, has_more, cursor })
+        let json = MessagesJson::of(&messages);
+        Ok(Self { messages, has_more, cursor, json })
+    }
+
+    /// The messages as somebody sees them, in JSON with commas between: encoded once for all who share the page.
+    pub fn seen<'p>(&'p self, seen: impl Fn(&'p Message) -> Option<Cow<'p, Message>>) -> Cow<'p, [u8]> {
+        self.json.seen(&self.messages, seen)
     }
 }
 

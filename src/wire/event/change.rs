@@ -2,26 +2,14 @@
 
 use serde::Serialize;
 
-use super::message::{MessageJson, Text, json};
-use super::{Place, encode};
+use super::message::{Text, json};
+use super::{Place, encode, with_message};
 use crate::domain::{Message, MessageId, ThreadId, UserId};
 
 /// `message_edited`, with the message as it is now.
 #[must_use]
 pub fn message_edited(message: &Message, place: Place) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Event<'a> {
-        event: &'static str,
-        message: MessageJson<'a>,
-        epoch: Text<u64>,
-        offset: u64,
-    }
-    encode(&Event {
-        event: "message_edited",
-        message: MessageJson(message),
-        epoch: Text(place.epoch),
-        offset: place.offset,
-    })
+    with_message("message_edited", message, place)
 }
 
 /// `message_deleted`. Who did it is not known of what Django does without a record.

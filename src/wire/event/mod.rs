@@ -4,6 +4,7 @@
 
 mod app;
 mod change;
+mod json;
 mod message;
 mod moderation;
 mod resume;
@@ -11,12 +12,13 @@ mod thread;
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 pub use app::{mention, presence_state, presence_update, unread};
 pub use change::{message_deleted, message_edited, message_pinned, reaction_updated};
-use message::{MessageJson, Text};
+pub use message::MessagesJson;
+use message::Text;
 pub use moderation::{Moderation, message_reported};
 pub use resume::{Resumed, resumed, session};
 pub use thread::{thread_counted, thread_created, thread_in, thread_state, thread_updated};
@@ -36,12 +38,41 @@ pub struct Place {
 /// The first state of a room or a direct conversation.
 #[derive(Debug)]
 pub struct State<'a> {
-    /// Oldest first.
-    pub messages: Vec<&'a Message>,
+    /// In JSON with commas between, oldest first: see [`MessagesJson`].
+    pub messages: &'a [u8],
     pub has_more: bool,
     pub cursor: Option<MessageId>,
     /// Events after this place follow live.
     pub place: Place,
+}
+
+impl State<'_> {
+    /// Writes an event that a state is the end of: the messages, what stands `between`, and where they are.
+    fn end(&self, mut json: Vec<u8>, between: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        json.reserve(self.messages.len() + 256);
+        json.pop();
+        json.extend_from_slice(b",\"messages\":[");
+        json.extend_from_slice(self.messages);
+        json.push(b']');
+        between(&mut json);
+        json.extend_from_slice(b",\"hasMore\":");
+        json::truth(&mut json, self.has_more);
+        json.extend_from_slice(b",\"cursor\":");
+        json::id_or_null(&mut json, self.cursor.map(|cursor| cursor.0));
+        self.place.end(json)
+    }
+}
+
+impl Place {
+    /// Writes the end of an event that has a place.
+    fn end(self, mut json: Vec<u8>) -> Vec<u8> {
+        json.extend_from_slice(b",\"epoch\":");
+        json::number(&mut json, self.epoch);
+        json.extend_from_slice(b",\"offset\":");
+        json::value(&mut json, &self.offset);
+        json.push(b'}');
+        json
+    }
 }
 
 /// `room_state`: the first event on a room socket.
@@ -50,8 +81,7 @@ pub fn room_state(room: &Room, state: &State<'_>, online: &[Person], online_coun
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct RoomJson<'a> {
-        #[serde(serialize_with = "display")]
-        id: crate::domain::RoomId,
+        id: Text<RoomId>,
         name: &'a str,
         description: &'a str,
         icon: &'a str,
@@ -59,35 +89,26 @@ pub fn room_state(room: &Room, state: &State<'_>, online: &[Person], online_coun
         member_count: i32,
     }
     #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Event<'a> {
+    struct Head<'a> {
         event: &'static str,
         room: RoomJson<'a>,
-        messages: Vec<MessageJson<'a>>,
-        online_users: Vec<OnlineUser<'a>>,
-        online_count: u64,
-        has_more: bool,
-        cursor: Option<Text<MessageId>>,
-        epoch: Text<u64>,
-        offset: u64,
     }
-    encode(&Event {
+    let head = encode(&Head {
         event: "room_state",
         room: RoomJson {
-            id: room.id,
+            id: Text(room.id),
             name: &room.name,
             description: &room.description,
             icon: &room.icon,
             room_type: &room.room_type,
             member_count: room.member_count,
         },
-        messages: state.messages.iter().copied().map(MessageJson).collect(),
-        online_users: online.iter().map(OnlineUser::from).collect(),
-        online_count,
-        has_more: state.has_more,
-        cursor: state.cursor.map(Text),
-        epoch: Text(state.place.epoch),
-        offset: state.place.offset,
+    });
+    state.end(head, |json| {
+        json.reserve(online.len() * 64);
+        json::online_users(json, online);
+        json.extend_from_slice(b",\"onlineCount\":");
+        json::value(json, &online_count);
     })
 }
 
@@ -96,73 +117,59 @@ pub fn room_state(room: &Room, state: &State<'_>, online: &[Person], online_coun
 pub fn dm_state(thread: ThreadId, state: &State<'_>) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Event<'a> {
+    struct Head {
         event: &'static str,
         thread_id: Text<ThreadId>,
-        messages: Vec<MessageJson<'a>>,
-        has_more: bool,
-        cursor: Option<Text<MessageId>>,
-        epoch: Text<u64>,
-        offset: u64,
     }
-    encode(&Event {
-        event: "dm_state",
-        thread_id: Text(thread),
-        messages: state.messages.iter().copied().map(MessageJson).collect(),
-        has_more: state.has_more,
-        cursor: state.cursor.map(Text),
-        epoch: Text(state.place.epoch),
-        offset: state.place.offset,
-    })
+    state.end(encode(&Head { event: "dm_state", thread_id: Text(thread) }), |_| {})
 }
 
-/// `message_history`: a page of older messages, oldest first; of a thread inside the room, with its `threadId`.
+/// `message_history`: a page of older messages, oldest first, in JSON with commas between; of a thread inside the room,
+/// with its `threadId`.
 #[must_use]
 pub fn message_history(
     thread: Option<ThreadId>,
-    messages: &[&Message],
+    messages: &[u8],
     has_more: bool,
     cursor: Option<MessageId>,
 ) -> Vec<u8> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Event<'a> {
-        event: &'static str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        thread_id: Option<Text<ThreadId>>,
-        messages: Vec<MessageJson<'a>>,
-        has_more: bool,
-        cursor: Option<Text<MessageId>>,
+    let mut json = Vec::with_capacity(messages.len() + 256);
+    json.extend_from_slice(b"{\"event\":\"message_history\"");
+    if let Some(thread) = thread {
+        json.extend_from_slice(b",\"threadId\":");
+        json::id(&mut json, thread.0);
     }
-    encode(&Event {
-        event: "message_history",
-        thread_id: thread.map(Text),
-        messages: messages.iter().copied().map(MessageJson).collect(),
-        has_more,
-        cursor: cursor.map(Text),
-    })
+    json.extend_from_slice(b",\"messages\":[");
+    json.extend_from_slice(messages);
+    json.extend_from_slice(b"],\"hasMore\":");
+    json::truth(&mut json, has_more);
+    json.extend_from_slice(b",\"cursor\":");
+    json::id_or_null(&mut json, cursor.map(|cursor| cursor.0));
+    json.push(b'}');
+    json
 }
 
 /// `new_message`, with its place in the log and, for its sender's sake, the `client_id`.
 #[must_use]
 pub fn new_message(message: &Message, place: Place, client_id: Option<&str>) -> Vec<u8> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Event<'a> {
-        event: &'static str,
-        message: MessageJson<'a>,
-        epoch: Text<u64>,
-        offset: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        client_id: Option<&'a str>,
+    let mut json = with_message("new_message", message, place);
+    if let Some(client_id) = client_id {
+        json.pop();
+        json.extend_from_slice(b",\"clientId\":");
+        json::text(&mut json, client_id);
+        json.push(b'}');
     }
-    encode(&Event {
-        event: "new_message",
-        message: MessageJson(message),
-        epoch: Text(place.epoch),
-        offset: place.offset,
-        client_id,
-    })
+    json
+}
+
+/// An event that is a message and its place.
+fn with_message(event: &'static str, message: &Message, place: Place) -> Vec<u8> {
+    let mut json = Vec::with_capacity(message.content.len() + 768);
+    json.extend_from_slice(b"{\"event\":");
+    json::text(&mut json, event);
+    json.extend_from_slice(b",\"message\":");
+    message::write(&mut json, message);
+    place.end(json)
 }
 
 /// How the `new_message` of a message begins, so that it can be found among others.
@@ -368,10 +375,6 @@ fn seconds_up(wait: Duration) -> f64 {
 fn encode(event: &impl Serialize) -> Vec<u8> {
     // The types above hold only strings, numbers, booleans and valid raw JSON, whose encoding cannot fail.
     serde_json::to_vec(event).unwrap_or_default()
-}
-
-fn display<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
 }
 
 #[derive(Serialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{MessageJson, Text};
+use super::message::Text;
 use super::{Place, State, encode};
 use crate::domain::{MessageId, Micros, RoomId, Thread, ThreadId, UserId};
 
@@ -111,24 +111,5 @@ pub fn thread_in(event: &[u8]) -> Option<ThreadId> {
 /// `thread_state`: the first event after `open_thread`.
 #[must_use]
 pub fn thread_state(thread: &Thread, state: &State<'_>) -> Vec<u8> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Event<'a> {
-        event: &'static str,
-        thread: ThreadJson<'a>,
-        messages: Vec<MessageJson<'a>>,
-        has_more: bool,
-        cursor: Option<Text<MessageId>>,
-        epoch: Text<u64>,
-        offset: u64,
-    }
-    encode(&Event {
-        event: "thread_state",
-        thread: thread.into(),
-        messages: state.messages.iter().copied().map(MessageJson).collect(),
-        has_more: state.has_more,
-        cursor: state.cursor.map(Text),
-        epoch: Text(state.place.epoch),
-        offset: state.place.offset,
-    })
+    state.end(encode(&ThreadEvent::new("thread_state", thread, None)), |_| {})
 }
