@@ -9,7 +9,7 @@ use super::directory::Directory;
 use super::past::Past;
 use crate::access::Grant;
 use crate::bus::{BusError, Log, Note, Position};
-use crate::domain::{Message, Micros, Person, Topic, UserId, Venue};
+use crate::domain::{Message, Micros, Person, Topic, Venue};
 use crate::presence::{Presence, PresenceError, Stay};
 use crate::store::{Store, StoreError};
 use crate::wire::event::{self, Place, State};

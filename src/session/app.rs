@@ -111,8 +111,9 @@ impl Sessions {
             }
         };
         let waiting = Frame::text(&event::unread(&some(overview.rooms), &some(overview.threads)));
-        seat.go_live(Place { epoch: 0, offset: 0 }, &[waiting]);
-        self.tickets.give(&guest.identity, guest.generation, connection, outbox);
+        let ticket = self.tickets.make(&guest.identity, guest.generation, connection);
+        let first: Vec<_> = [waiting].into_iter().chain(ticket).collect();
+        seat.go_live(Place { epoch: 0, offset: 0 }, &first);
         Some(InApp { _seat: seat, _member: member, desk, _open: open, _admitted: guest.admitted })
     }
 

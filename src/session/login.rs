@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::join3;
+
 use super::{Guest, Sessions};
 use crate::access::Denied;
 use crate::access::admission::{AdmissionError, Reason};
@@ -23,14 +25,17 @@ impl Sessions {
             Some(token) => self.redeem(token).await.map(|(identity, former)| (identity, Some(former)))?,
             None => (self.identify(credentials).await?, None),
         };
-        if returning.is_none() {
-            self.note_activity(identity.user).await;
-        }
-        // Who is not admitted keeps the place that it came back for.
-        let former = returning.map_or(connection, |former| former.connection);
-        let generation = returning.map(|former| former.generation);
-        let place = returning.map(|former| former.connection);
-        let admitted = match self.admission.admit(identity.user, connection, place).await {
+        // What needs no order is asked together. Rights are not: who is refused here costs Postgres nothing.
+        let admitting = self.admission.admit(identity.user, connection, returning.map(|former| former.connection));
+        let (admitted, generation) = match returning {
+            Some(former) => (admitting.await, Ok(Some(former.generation))),
+            None => {
+                let noting = self.note_activity(identity.user);
+                let (admitted, generation, ()) = join3(admitting, self.tickets.generation(&identity), noting).await;
+                (admitted, generation)
+            }
+        };
+        let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(AdmissionError::Refused { reason, retry_after }) => {
                 self.hits.note(
@@ -41,12 +46,16 @@ impl Sessions {
                     },
                 );
                 let close = too_many(reason, retry_after, outbox);
-                self.tickets.give(&identity, generation, former, outbox); // in place of the one that is used up
+                if let Some(former) = returning {
+                    // In place of the one that is used up; who is not admitted keeps the place that it came back for.
+                    self.tickets.give(&identity, Some(former.generation), former.connection, outbox);
+                }
                 return Err(close);
             }
             Err(error) => {
                 tracing::warn!(%error, "an admission could not be counted");
-                return Err(self.tickets.put_off(&identity, generation, former, outbox));
+                let place = returning.map_or(connection, |former| former.connection);
+                return Err(self.tickets.put_off(&identity, generation?, place, outbox));
             }
         };
         let rights = match venue {
@@ -57,10 +66,7 @@ impl Sessions {
         if let Err(denied @ (Denied::NotAuthenticated | Denied::NotFound | Denied::Forbidden)) = &rights {
             return Err(closes(denied));
         }
-        let generation = match generation {
-            Some(generation) => Some(generation),
-            None => self.tickets.generation(&identity).await?,
-        };
+        let generation = generation?;
         let grant = rights.map_err(|unavailable| {
             closes(&unavailable);
             self.tickets.put_off(&identity, generation, connection, outbox)

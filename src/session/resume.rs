@@ -31,6 +31,8 @@ pub(super) struct Replay<'a> {
     /// Set when it is a thread's seat.
     pub thread: Option<ThreadId>,
     pub grant: &'a Grant,
+    /// Sent with the state, or with what was missed: a ticket to come back with.
+    pub ticket: Option<Frame>,
 }
 
 /// Events on their way into one frame.
@@ -79,7 +81,8 @@ impl Sessions {
         let opening = self.entrance.enter(venue, replay.grant).await?;
         drop(stay); // the new one holds the place now
         let lost = untold.map(|why| not_recovered(None, why, opening.after));
-        let first: Vec<_> = lost.into_iter().chain(opening.events).map(|event| Frame::text(&event)).collect();
+        let first = lost.into_iter().chain(opening.events).map(|event| Frame::text(&event));
+        let first: Vec<_> = first.chain(replay.ticket.clone()).collect();
         replay.seat.go_live(opening.after, &first);
         Ok(opening.stay)
     }
@@ -93,7 +96,7 @@ impl Sessions {
         since: Place,
     ) -> Result<Replies, Refusal> {
         let (seat, outbox) = (threads.home(), threads.outbox());
-        let replay = Replay { seat, outbox, topic: actor.topic, thread: None, grant };
+        let replay = Replay { seat, outbox, topic: actor.topic, thread: None, grant, ticket: None };
         seat.pause();
         let resuming = async {
             let is_room = matches!(actor.topic, Topic::Room(_));
@@ -155,7 +158,8 @@ impl Sessions {
         }
         let online = if tell_online { Some(self.entrance.online(replay.grant).await?) } else { None };
         let online = online.as_ref().map(|(people, count)| (people.as_slice(), *count));
-        replay.seat.go_live(position.place(), &[piece.frame(position.place(), false, online)]);
+        let last = [piece.frame(position.place(), false, online)].into_iter().chain(replay.ticket.clone());
+        replay.seat.go_live(position.place(), &last.collect::<Vec<_>>());
         outcome(if retold { "retold" } else { "recovered" });
         self.metrics.resume_seconds.observe(started.elapsed().as_secs_f64());
         Ok(Ok(()))

@@ -68,12 +68,15 @@ impl Sessions {
             outbox.close(Close::GOING_AWAY);
             return None;
         }
+        let mut ticket = None;
         if guest.returned {
             // Before what was missed, which may be long: who is cut meanwhile has used the old one up.
             self.tickets.give(&guest.identity, guest.generation, connection, &outbox);
+        } else {
+            ticket = self.tickets.make(&guest.identity, guest.generation, connection);
         }
         let seat = self.hub.join(topic, connection, user, &outbox, &grant.hidden);
-        let replay = Replay { seat: &seat, outbox: &outbox, topic, thread: None, grant: &grant };
+        let replay = Replay { seat: &seat, outbox: &outbox, topic, thread: None, grant: &grant, ticket };
         let entering = tokio::time::timeout(ENTER_DEADLINE, self.open(venue, &replay, since));
         let present = match socket.while_writing(entering).await {
             Ok(Ok(present)) => present,
@@ -86,9 +89,6 @@ impl Sessions {
                 return None;
             }
         };
-        if !guest.returned {
-            self.tickets.give(&guest.identity, guest.generation, connection, &outbox);
-        }
         let threads = OpenThreads::new(seat, member.member());
         let (keyboard, pages) = (Keyboard::default(), Bucket::new(Instant::now()));
         let actor = Actor { connection, user, venue, topic, keyboard, pages };

@@ -124,7 +124,7 @@ impl Sessions {
         threads.member.also.insert(topic);
         let seat = self.hub.join(topic, actor.connection, actor.user, &threads.member.outbox, &grant.hidden);
         seat.subscribed().await;
-        let replay = Replay { seat: &seat, outbox: threads.outbox(), topic, thread: Some(thread), grant };
+        let replay = Replay { seat: &seat, outbox: threads.outbox(), topic, thread: Some(thread), grant, ticket: None };
         let resumed = match since {
             Some(since) => self.replay(&replay, since, false).await?.map_err(Some),
             None => Err(None),

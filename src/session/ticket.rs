@@ -43,13 +43,20 @@ pub(super) struct Former {
 }
 
 impl Tickets {
-    /// Sends a ticket to come back with in place of a connection. Without a generation there is none to be had.
+    /// Sends a ticket to come back with in place of a connection, if there is one to be had.
     pub(super) fn give(&self, identity: &Identity, generation: Option<u64>, connection: ConnectionId, outbox: &Outbox) {
-        let (Some(generation), false) = (generation, self.life.is_zero()) else { return };
+        if let Some(ticket) = self.make(identity, generation, connection) {
+            let _ = outbox.push(&ticket, Class::Latest(NEWEST));
+        }
+    }
+
+    /// Makes a ticket to come back with in place of a connection. Without a generation there is none to be had.
+    pub(super) fn make(&self, identity: &Identity, generation: Option<u64>, connection: ConnectionId) -> Option<Frame> {
+        let generation = generation.filter(|_| !self.life.is_zero())?;
         let (id, expires) = (Uuid::new_v4(), self.returns.expiry());
         let (user, session_version) = (identity.user, identity.session_version);
         let ticket = self.sealer.load().seal(&Ticket { id, user, session_version, generation, expires, connection });
-        let _ = outbox.push(&Frame::text(&event::session(&ticket, expires)), Class::Latest(NEWEST));
+        Some(Frame::text(&event::session(&ticket, expires)))
     }
 
     /// Tells somebody who cannot be served now when to come back, and gives a ticket for that: the login, or the ticket,
