@@ -35,7 +35,7 @@ pub const COLD: Budget = Budget {
         ("community:presence", 1),
     ],
     shared: &[("asgi:group:community:room", 1)],
-    flights: 12,
+    flights: 10,
     statements: 2,
 };
 pub const WARM: Budget = Budget {
@@ -51,7 +51,7 @@ pub const WARM: Budget = Budget {
         ("community:presence", 1),
     ],
     shared: &[("asgi:group:community:room", 1)],
-    flights: 9,
+    flights: 7,
     statements: 2,
 };
 pub const JWT: Budget = Budget {
@@ -66,7 +66,7 @@ pub const JWT: Budget = Budget {
         ("community:presence", 1),
     ],
     shared: &[("asgi:group:community:room", 1)],
-    flights: 8,
+    flights: 6,
     statements: 2,
 };
 pub const RESUME: Budget = Budget {
@@ -101,37 +101,35 @@ pub const TYPING: Budget = Budget {
 };
 pub const SEND: Budget = Budget {
     what: "send to a room",
-    redis: &[("rate_limit:community", 1), ("community:position:room", 2)],
+    redis: &[("rate_limit:community", 1), ("community:alike", 1), ("community:position:room", 2)],
     shared: &[("asgi:group:community:room", 1)],
-    flights: 4,
+    flights: 5,
     statements: 3,
 };
 pub const SEND_ONCE: Budget = Budget {
     what: "send to a room with a `client_id`",
     redis: &[
-        ("community:nonce", 1),
+        ("community:nonce", 2),
         ("rate_limit:community", 1),
+        ("community:alike", 1),
         ("community:position:room", 2),
-        ("MULTI", 1),
-        ("HSET community:nonce", 2),
-        ("EXPIRE community:nonce", 1),
-        ("EXEC", 1),
     ],
     shared: &[("asgi:group:community:room", 1)],
-    flights: 6,
+    flights: 7,
     statements: 3,
 };
 pub const SEND_MANY: Budget = Budget {
     what: "send to a room, 17 at once: one, and 16 while it is written",
-    redis: &[("rate_limit:community", 17), ("community:position:room", 4)],
+    redis: &[("rate_limit:community", 17), ("community:alike", 17), ("community:position:room", 4)],
     shared: &[("asgi:group:community:room", 2)],
-    flights: 21,
+    flights: 38,
     statements: 6,
 };
 pub const SEND_DM: Budget = Budget {
     what: "send to one other person",
     redis: &[
         ("rate_limit:community", 1),
+        ("community:alike", 1),
         ("community:position:dm", 2),
         ("community:tasks", 2),
         ("PUBLISH community:user", 1),

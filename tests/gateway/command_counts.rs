@@ -195,7 +195,8 @@ fn kind(words: &[String]) -> String {
     };
     let is_id = |part: &str| {
         let is_name = ["allthrive", "gw-", "test-"].iter().any(|name| part.starts_with(name));
-        is_name || part.len() > 30 || part.parse::<u64>().is_ok()
+        let is_fingerprint = part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_name || is_fingerprint || part.len() > 30 || part.parse::<u64>().is_ok()
     };
     let parts: Vec<_> = key.split([':', '.']).filter(|part| !is_id(part)).collect();
     if is_script { parts.join(":") } else { format!("{} {}", words[0], parts.join(":")) }
@@ -213,7 +214,7 @@ async fn what_people_do_costs_so_many_commands_and_statements() {
     let mut count = 0;
     let mut send = move || {
         count += 1; // no text twice: that would be spam
-        json!({"type": "send_message", "content": format!("hello {count}")})
+        json!({"type": "send_message", "content": format!("Has anybody tried number {count}?")})
     };
     let named = |mut message: Value| {
         message["client_id"] = json!(Uuid::new_v4());
