@@ -74,16 +74,17 @@ where
         reply,
     };
     if desk.try_send(asked).is_err() {
-        return error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            "Too much is asked at once, or nobody is left to answer",
-        );
+        return too_much();
     }
     match answered.await {
         Ok(given) => made(given),
         Err(_) => error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The gateway ended before it could answer"),
     }
+}
+
+/// The answer to one question too many.
+pub(super) fn too_much() -> Answer {
+    error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Too much is asked at once, or nobody is left to answer")
 }
 
 fn made(given: AdminAnswer) -> Answer {

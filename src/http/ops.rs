@@ -16,9 +16,9 @@ use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +28,12 @@ use super::desk::{self, AdminRequest};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Health, Metrics};
 
-/// Requests answered at the same time; more wait in the kernel.
-const CONCURRENT: usize = 16;
+/// Connections at the same time; more wait in the kernel.
+const CONCURRENT: usize = 32;
+/// How many of them may ask operators' questions, which wait for other instances: the rest is there for probes.
+const OPERATORS: usize = 8;
+/// Longest time for the head of a request: who says nothing is gone before a probe gives up.
+const HEAD: Duration = Duration::from_secs(2);
 /// Longest time for one request, from `accept` to the last byte of the answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Prometheus's text format.
@@ -52,7 +56,11 @@ impl Ops {
         let listener = accept::listen(address)?;
         let address = listener.local_addr()?;
         tracing::info!(listener = "ops", %address, "listening");
-        Ok(Self { listener, address, answers: Answers { metrics, health, desk: None } })
+        Ok(Self {
+            listener,
+            address,
+            answers: Answers { metrics, health, desk: None, operators: Semaphore::new(OPERATORS) },
+        })
     }
 
     /// Hands what is asked below `/admin/` to somebody; otherwise there is nothing there.
@@ -126,14 +134,18 @@ async fn serve(listener: TcpListener, answers: Arc<Answers>, lifecycle: Lifecycl
 async fn respond(stream: TcpStream, answers: Arc<Answers>, lifecycle: Lifecycle) {
     let service = service_fn(|request: Request<Incoming>| async {
         Ok::<_, Infallible>(match &answers.desk {
-            Some(desk) if is_for_desk(request.uri().path()) => desk::ask(request, desk).await,
+            Some(desk) if is_for_desk(request.uri().path()) => match answers.operators.try_acquire() {
+                Ok(_place) => desk::ask(request, desk).await,
+                Err(_) => desk::too_much(),
+            },
             _ => answers.answer(&request, &lifecycle),
         })
     });
-    // The deadline below is for the head too. Every answer closes, so that idle connections
-    // never fill the door.
-    let connection =
-        http1::Builder::new().header_read_timeout(None::<Duration>).serve_connection(TokioIo::new(stream), service);
+    // Every answer closes, so that idle connections never fill the door.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
     // A client that goes away or is too slow has only itself to tell.
     let _ = tokio::time::timeout(DEADLINE, connection).await;
 }
@@ -147,6 +159,7 @@ struct Answers {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     desk: Option<mpsc::Sender<AdminRequest>>,
+    operators: Semaphore,
 }
 
 impl Answers {

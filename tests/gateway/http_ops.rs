@@ -8,6 +8,7 @@ use community_gateway::http::{Ops, OpsThread};
 use community_gateway::lifecycle::Lifecycle;
 use community_gateway::telemetry::{Health, Metrics};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::support::GUARD;
 
@@ -21,10 +22,14 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::with(|ops| ops)
+    }
+
+    fn with(change: impl FnOnce(Ops) -> Ops) -> Self {
         let (metrics, health) = (Arc::new(Metrics::new().unwrap()), Arc::new(Health::default()));
         let ops = Ops::bind(([127, 0, 0, 1], 0).into(), Arc::clone(&metrics), Arc::clone(&health)).unwrap();
         let (address, lifecycle) = (ops.local_addr(), Lifecycle::new());
-        Self { address, metrics, health, _thread: ops.run(lifecycle.clone()).unwrap(), lifecycle }
+        Self { address, metrics, health, _thread: change(ops).run(lifecycle.clone()).unwrap(), lifecycle }
     }
 
     /// Status and head in lower case, and the body.
@@ -126,6 +131,34 @@ fn silent_clients_do_not_keep_others_out_and_the_end_does_not_wait_for_them() {
     let address = ops.address;
     drop(ops);
     assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn who_says_nothing_is_gone_before_a_probe_gives_up() {
+    let ops = Running::start();
+    let _silent: Vec<_> = (0..64).map(|_| TcpStream::connect(ops.address).unwrap()).collect();
+    // They have all places twice. If each kept one as long as a whole request may take, this would not be answered in time.
+    assert_eq!(ops.get("/livez").0, 200);
+}
+
+#[test]
+fn operators_questions_leave_places_for_probes() {
+    let (desk, _asked) = mpsc::channel(64);
+    let ops = Running::with(|ops| ops.with_desk(desk));
+    let ask = || {
+        let mut stream = TcpStream::connect(ops.address).unwrap();
+        stream.set_read_timeout(Some(GUARD)).unwrap();
+        stream.write_all(b"GET /admin/instances HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        stream
+    };
+    let mut waiting: Vec<_> = (0..40).map(|_| ask()).collect();
+    // Nobody answers them. Who is one too many hears so, and does not keep a place meanwhile.
+    let mut answer = String::new();
+    waiting[39].read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Too much is asked at once"), "{answer}");
+    assert_eq!(ops.get("/livez").0, 200);
+    waiting[0].set_nonblocking(true).unwrap();
+    assert_eq!(waiting[0].read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "the first still waits");
 }
 
 #[test]
