@@ -10,6 +10,7 @@ use super::variable::{Reader, Variable};
 const KEY: Variable =
     Variable::new("OPENAI_API_KEY", "", "second layer of moderation; no key turns it off, which is said at the start")
         .secret()
+        .live()
         .example("sk-…");
 const URL: Variable =
     Variable::new("OPENAI_BASE_URL", "https://api.openai.com/v1", "where the second layer is asked").url();

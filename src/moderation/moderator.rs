@@ -12,9 +12,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::normalise::{Normal, normalise};
-use super::openai::Classifier;
+use super::openai::{Classifier, StartError};
 use super::{Finding, ListError, Lists, Patterns, Rules, Text, Thresholds, Verdict};
-use crate::config::{ModerateDms, OnFailure};
+use crate::config::{ModerateDms, OnFailure, Secret};
 use crate::domain::Topic;
 use crate::telemetry::trace::{Kind, Span};
 use crate::telemetry::{Leg, Metrics};
@@ -215,6 +215,14 @@ impl Moderator {
             Verdict::Refuse(finding) => ("refuse", finding.rule.as_ref()),
         };
         self.metrics.moderation_verdicts_total.with_label_values(&[verdict, rule]).inc();
+    }
+
+    /// Gives the second layer another key; without that layer, there is nobody to give it to.
+    ///
+    /// # Errors
+    /// When the key holds what no header can; the old one stays.
+    pub fn set_key(&self, key: &Secret) -> Result<(), StartError> {
+        self.classifier.as_ref().map_or(Ok(()), |classifier| classifier.set_key(key))
     }
 
     /// Reads the lists again. Says whether they are in force now: wrong ones leave the old ones.

@@ -127,6 +127,13 @@ impl Breaker {
         }
     }
 
+    /// Lets the next probe come at once: what it failed at may be mended.
+    pub fn probe_now(&mut self, now: Instant) {
+        if let State::Open { probe_at, pause, .. } = &mut self.state {
+            (*probe_at, *pause) = (now, self.settings.pause);
+        }
+    }
+
     /// A probe is on its way.
     pub fn probing(&mut self) {
         if let State::Open { probing, .. } = &mut self.state {
@@ -228,6 +235,17 @@ mod tests {
         let was = breaker.probed(Ok(()), now + SECOND).unwrap();
         assert_eq!((was.turned_away, was.probes, was.lasted(now + SECOND)), (7, 7, SECOND));
         assert_eq!((breaker.open(), breaker.gauge(), breaker.probe_at()), (None, 0, None));
+    }
+
+    #[test]
+    fn what_was_mended_is_probed_at_once() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        assert!(breaker.probed(Err(Fault::BadKey), now).is_none());
+        breaker.probe_now(now);
+        assert_eq!(breaker.probe_at(), Some(now));
+        assert!(breaker.probed(Err(Fault::BadKey), now).is_none());
+        assert_eq!(breaker.probe_at(), Some(now + 2 * SECOND), "and then as after the opening");
     }
 
     #[test]

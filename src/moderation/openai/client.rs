@@ -13,6 +13,7 @@ use super::budget::Limits;
 use super::reply::{self, Fault};
 use super::retry::Advice;
 use super::{Settings, StartError};
+use crate::config::{Live, Secret};
 use crate::domain::Micros;
 use crate::moderation::scores::Scores;
 
@@ -48,7 +49,7 @@ pub(super) struct Question<'a, T> {
 pub(super) struct Client {
     http: reqwest::Client,
     url: Url,
-    authorization: HeaderValue,
+    authorization: Live<HeaderValue>,
     model: String,
     deadline: Duration,
 }
@@ -59,11 +60,7 @@ impl Client {
     pub fn new(settings: &Settings) -> Result<Self, StartError> {
         let url = format!("{}/moderations", settings.base_url.trim_end_matches('/'));
         let url = Url::parse(&url).ok().filter(Url::has_host).ok_or(StartError::BaseUrl)?;
-        let mut authorization = HeaderValue::try_from(format!("Bearer {}", settings.key.expose()))
-            .ok()
-            .filter(|value| value.to_str().is_ok())
-            .ok_or(StartError::Key)?;
-        authorization.set_sensitive(true);
+        let authorization = Live::new(authorization(&settings.key)?);
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing a race to another who installs it is as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -82,6 +79,12 @@ impl Client {
         Ok(Self { http, url, authorization, model: settings.model.clone(), deadline: settings.deadline })
     }
 
+    /// Goes by another key from the next request on.
+    pub fn set_key(&self, key: &Secret) -> Result<(), StartError> {
+        self.authorization.set(authorization(key)?);
+        Ok(())
+    }
+
     /// Asks for the scores of some texts.
     ///
     /// # Cancel safety
@@ -91,7 +94,7 @@ impl Client {
         let request = self
             .http
             .post(self.url.clone())
-            .header(AUTHORIZATION, self.authorization.clone())
+            .header(AUTHORIZATION, HeaderValue::clone(&self.authorization.load()))
             .json(&Question { model: &self.model, input: texts })
             .send();
         let response = match tokio::time::timeout_at(until, request).await {
@@ -107,6 +110,17 @@ impl Client {
             };
         Asked { outcome, advice, limits }
     }
+}
+
+/// The header that carries a key.
+///
+/// # Errors
+/// When it holds what no header can.
+pub(super) fn authorization(key: &Secret) -> Result<HeaderValue, StartError> {
+    let value = HeaderValue::try_from(format!("Bearer {}", key.expose())).ok();
+    let mut value = value.filter(|value| value.to_str().is_ok()).ok_or(StartError::Key)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 async fn answer(response: Response, texts: usize) -> Result<Vec<Scores>, Fault> {

@@ -147,10 +147,19 @@ impl Unavailable {
     }
 }
 
+/// Says whether a key could be sent.
+///
+/// # Errors
+/// When it holds what no header can.
+pub fn check_key(key: &Secret) -> Result<(), StartError> {
+    client::authorization(key).map(|_| ())
+}
+
 /// The way to have texts judged. Cloning is cheap and gives the same classifier.
 #[derive(Clone)]
 pub struct Classifier {
     desk: Arc<Desk>,
+    client: Client,
     deadline: Duration,
     metrics: Arc<Metrics>,
 }
@@ -163,8 +172,18 @@ impl Classifier {
     pub fn start(settings: Settings, lifecycle: &Lifecycle, metrics: Arc<Metrics>) -> Result<Self, StartError> {
         let (client, deadline) = (Client::new(&settings)?, settings.deadline);
         let desk = Arc::new(Desk::new(settings.clone(), Arc::clone(&metrics)));
-        Work::start(&desk, client, &settings, lifecycle, &metrics);
-        Ok(Self { desk, deadline, metrics })
+        Work::start(&desk, client.clone(), &settings, lifecycle, &metrics);
+        Ok(Self { desk, client, deadline, metrics })
+    }
+
+    /// Asks with another key from now on. If the API is given up, it is tried at once: perhaps the old key was why.
+    ///
+    /// # Errors
+    /// When the key holds what no header can; the old one stays.
+    pub fn set_key(&self, key: &Secret) -> Result<(), StartError> {
+        self.client.set_key(key)?;
+        self.desk.probe_now();
+        Ok(())
     }
 
     /// The scores of a text, within the deadline.

@@ -189,6 +189,7 @@ impl Work {
             };
             tokio::select! {
                 () = sleep_until(at) => {}
+                () = self.desk.opened.notified() => continue,
                 () = self.lifecycle.aborted() => return,
             }
             self.desk.probing(budget::tokens(PROBE));

@@ -49,6 +49,12 @@ impl Desk {
         self.state.lock().breaker.probe_at()
     }
 
+    /// Lets the next probe come at once, if the breaker is open.
+    pub fn probe_now(&self) {
+        self.state.lock().breaker.probe_now(Instant::now());
+        self.opened.notify_one();
+    }
+
     /// A probe begins.
     pub fn probing(&self, tokens: u32) {
         let mut state = self.state.lock();

@@ -71,7 +71,7 @@ pub(super) struct Desk {
     metrics: Arc<Metrics>,
     /// Something was queued, or the budget has changed.
     pub work: Notify,
-    /// The breaker opened.
+    /// The breaker opened, or is to be probed at once.
     pub opened: Notify,
 }
 
