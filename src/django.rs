@@ -17,6 +17,12 @@ const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(4);
 const RECONNECT_MIN_MS: u32 = 50;
 const RECONNECT_MAX_MS: u32 = 1_000;
 
+/// One field of what `INFO` says.
+#[must_use]
+pub fn field_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 /// Makes a client, not connected yet. `waiting` commands may wait for the connection; one more fails at once. With
 /// `fail_fast` the first connection must succeed, without it the server may be away at the start.
 ///
@@ -39,4 +45,16 @@ pub fn client(url: &str, waiting: usize, fail_fast: bool) -> Result<Client, Erro
         })
         .set_policy(ReconnectPolicy::new_exponential(0, RECONNECT_MIN_MS, RECONNECT_MAX_MS, 2))
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name() {
+        let info = "# Memory\r\nmaxmemory_policy:noeviction\r\nmaxmemory:0\r\n";
+        assert_eq!(field_of(info, "maxmemory_policy"), Some("noeviction"));
+        assert_eq!((field_of(info, "maxmemory"), field_of(info, "memory")), (Some("0"), None));
+    }
 }

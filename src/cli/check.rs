@@ -1,11 +1,13 @@
 //! `check`: could this configuration serve? One line for each finding, with what to do about it.
 
-use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::Args;
 use url::Url;
 
-use super::{Exit, configuration, out};
+use super::check_finding::{Finding, Verdict, fine, hint, wrong};
+use super::{Exit, check_django, configuration, out};
 use crate::bus;
 use crate::config::{Config, Deployment, open_files_limit, somaxconn};
 use crate::domain::Micros;
@@ -13,9 +15,9 @@ use crate::gateway;
 use crate::handover;
 use crate::identity;
 use crate::moderation::{Moderator, is_known};
-use crate::store::{self, Store};
+use crate::store::{self, Pooler, Store};
 use crate::telemetry::Metrics;
-use crate::transport::{Certificate, Validity};
+use crate::transport::{Certificate, Standing, Validity};
 
 /// Clocks that differ by more than this, in microseconds, are worth a word.
 const SKEW: i64 = 1_000_000;
@@ -29,43 +31,16 @@ const PUBSUB_BUFFER: u64 = 32 << 20;
 /// Shorter keys do not carry HS256, in bytes.
 const SHORT_KEY: usize = 32;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Fine,
-    Hint,
-    Wrong,
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Django's manage.py, whose `gateway_selftest` is run too, in this environment: it compares Django's settings, and sends a
+    /// message through the gateways that run
+    #[arg(long, value_name = "PATH")]
+    manage: Option<PathBuf>,
 }
 
-#[derive(Debug)]
-struct Finding {
-    verdict: Verdict,
-    text: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
-            Verdict::Fine => "ok",
-            Verdict::Hint => "hint",
-            Verdict::Wrong => "WRONG",
-        };
-        write!(f, "{verdict:<6}{}", self.text)
-    }
-}
-
-fn fine(text: impl Into<String>) -> Finding {
-    Finding { verdict: Verdict::Fine, text: text.into() }
-}
-
-fn hint(text: impl Into<String>) -> Finding {
-    Finding { verdict: Verdict::Hint, text: text.into() }
-}
-
-fn wrong(text: impl Into<String>) -> Finding {
-    Finding { verdict: Verdict::Wrong, text: text.into() }
-}
-
-pub(super) async fn run() -> Exit {
+pub(super) async fn run(arguments: &Arguments) -> Exit {
     let (config, warnings) = match configuration() {
         Ok(read) => read,
         Err(exit) => return exit,
@@ -77,6 +52,7 @@ pub(super) async fn run() -> Exit {
     let (postgres, realtime, cache, channels, broker) =
         tokio::join!(postgres(&config), realtime(&config), cache(&config), channels(&config), broker(&config));
     findings.extend(postgres.into_iter().chain(realtime).chain(cache).chain(channels).chain([broker]));
+    findings.extend(check_django::ask(arguments.manage.as_deref()).await);
 
     let fit = findings.iter().all(|finding| finding.verdict != Verdict::Wrong);
     let verdict = if fit { "this configuration could serve" } else { "this configuration could not serve" };
@@ -121,19 +97,16 @@ fn tls(config: &Config, now: Micros) -> Finding {
 }
 
 fn validity(validity: Validity, now: Micros) -> Finding {
-    const DAY: i64 = 86_400;
     let ends = Micros(validity.ends.saturating_mul(1_000_000));
-    match (validity.ends - now.seconds()).div_euclid(DAY) {
-        ..0 => {
+    match validity.at(now.seconds()) {
+        Standing::Expired => {
             wrong(format!("tls: the certificate has expired ({ends}), so clients refuse it; renew GATEWAY_TLS_CERT"))
         }
-        _ if now.seconds() < validity.begins => {
-            wrong("tls: the certificate is not valid yet, so clients refuse it; is the clock right?")
-        }
-        days if days < RENEW => {
+        Standing::Early => wrong("tls: the certificate is not valid yet, so clients refuse it; is the clock right?"),
+        Standing::Valid { days } if days < RENEW => {
             hint(format!("tls: the certificate ends in {days} days ({ends}); renew GATEWAY_TLS_CERT"))
         }
-        _ => fine(format!("tls: the certificate is valid until {ends}")),
+        Standing::Valid { .. } => fine(format!("tls: the certificate is valid until {ends}")),
     }
 }
 
@@ -183,12 +156,18 @@ fn files(config: &Config, limit: Option<usize>) -> Finding {
 
 async fn postgres(config: &Config) -> Vec<Finding> {
     let place = config.database.url.masked_url();
-    match examine_postgres(config).await {
+    let (found, pooler) = tokio::join!(examine_postgres(config), store::look_for_pooler(config.database.url.expose()));
+    // What cannot be found out is not guessed: that Postgres is away is said once.
+    let pooler = pooler.unwrap_or(Pooler::Absent);
+    match found {
         Ok(found) => {
             let mut findings = postgres_findings(&place, &found);
-            findings.extend(pooler(config, found.port));
+            findings.extend(between(config, pooler, found.port));
             findings
         }
+        Err(why) if pooler != Pooler::Absent && !config.database.pgbouncer => vec![wrong(format!(
+            "postgres: {place}: {why}; pgbouncer, or its like, stands in between: set GATEWAY_PGBOUNCER=true"
+        ))],
         Err(why) => vec![wrong(format!("postgres: {place}: {why}; start it, or correct DATABASE_URL"))],
     }
 }
@@ -231,8 +210,29 @@ fn postgres_findings(place: &str, found: &store::schema::Findings) -> Vec<Findin
     findings
 }
 
+/// What shares connections out between us and Postgres, and whether we were told of it.
+fn between(config: &Config, pooler: Pooler, port: Option<i32>) -> Option<Finding> {
+    Some(match (pooler, config.database.pgbouncer) {
+        (Pooler::Transaction, true) => {
+            fine("postgres: pgbouncer in transaction mode is in between, as GATEWAY_PGBOUNCER says")
+        }
+        (Pooler::Transaction, false) => wrong(
+            "postgres: pgbouncer in transaction mode is in between, where prepared statements fail; set GATEWAY_PGBOUNCER=true",
+        ),
+        (Pooler::Session, _) => hint(
+            "postgres: pgbouncer is in between, in session mode, it seems: it keeps a connection for each of the gateway's and \
+             saves none; set pool_mode = transaction there and GATEWAY_PGBOUNCER=true here",
+        ),
+        (Pooler::Absent, true) => hint(
+            "postgres: GATEWAY_PGBOUNCER is true, and nothing seems to be in between; without it statements are prepared once, \
+             which costs Postgres less",
+        ),
+        (Pooler::Absent, false) => return elsewhere(config, port),
+    })
+}
+
 /// Another port than the server's own means that something stands in between.
-fn pooler(config: &Config, port: Option<i32>) -> Option<Finding> {
+fn elsewhere(config: &Config, port: Option<i32>) -> Option<Finding> {
     let named = Url::parse(config.database.url.expose()).ok()?.port().map_or(5432, i32::from);
     let own = port.filter(|own| *own != named && !config.database.pgbouncer)?;
     Some(hint(format!(
@@ -291,8 +291,9 @@ async fn cache(config: &Config) -> Vec<Finding> {
         findings.push(wrong(format!("cache: refuses GETDEL ({why}); the gateway needs Redis 6.2 or newer")));
     }
     if findings.is_empty() {
-        findings.push(fine(format!("cache: {place}, answers")));
+        findings.push(fine(format!("cache: {place}, version {}, answers", report.version)));
     }
+    findings.extend(skew("cache", report.clock_skew));
     if report.keys > 0 && !report.has_prefix {
         findings.push(hint(format!(
             "cache: has {} keys, none of those looked at begins with {prefix}:{version}: ; compare GATEWAY_CACHE_PREFIX \
@@ -340,12 +341,16 @@ async fn broker(config: &Config) -> Finding {
     let place = url.masked_url();
     let asked = async {
         let broker = handover::Broker::connect(url.expose())?;
-        let answer = broker.ping().await;
+        let answer = broker.evicts().await;
         broker.close().await;
         answer
     };
     match asked.await {
-        Ok(()) => fine(format!("broker: {place}, answers")),
+        Ok(None) => fine(format!("broker: {place}, answers")),
+        Ok(Some(policy)) => hint(format!(
+            "broker: {place}: maxmemory-policy is {policy}, which may drop tasks before a worker has them; use noeviction, or a \
+             Redis apart from the cache"
+        )),
         Err(error) => hint(format!(
             "broker: {place}: {error}; until it answers, tasks for Celery wait; start it, correct GATEWAY_BROKER_URL, or \
              leave that empty"

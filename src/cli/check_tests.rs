@@ -28,8 +28,9 @@ fn too_few_files_are_a_hint() {
 #[test]
 fn what_is_in_between_and_what_is_small_is_told() {
     let through = config(&[("DATABASE_URL", "postgres://db:6432/app")]);
-    assert!(pooler(&through, Some(5432)).is_some_and(|finding| finding.text.contains("GATEWAY_PGBOUNCER=true")));
-    assert!(pooler(&through, Some(6432)).is_none() && pooler(&through, None).is_none());
+    let at = |port| between(&through, Pooler::Absent, port);
+    assert!(at(Some(5432)).is_some_and(|finding| finding.text.contains("GATEWAY_PGBOUNCER=true")));
+    assert!(at(Some(6432)).is_none() && at(None).is_none());
     assert!(backlog(Some(128)).is_some() && backlog(Some(4_096)).is_none());
     let small = bus::check::Report { pubsub_buffer: Some(1 << 20), ..redis("7.0") };
     assert!(realtime_findings("redis://a", &small)[1].text.contains("client-output-buffer-limit"));

@@ -3,6 +3,8 @@
 //! Owns what the program prints and its exit codes. Holds no logic that the gateway needs while it serves.
 
 mod check;
+mod check_django;
+mod check_finding;
 mod config;
 pub mod out;
 mod probe;
@@ -59,7 +61,7 @@ enum Command {
     /// Run the gateway until SIGTERM (the default)
     Serve,
     /// Connect to everything the configuration names; say what is wrong and what to do about it
-    Check,
+    Check(check::Arguments),
     /// Ask the gateway that runs here whether it is alive, or ready; for health checks
     Probe(probe::Arguments),
     /// Mint connection tokens into Django's cache, for tests and load tests
@@ -111,7 +113,7 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
 pub async fn run(cli: Cli) -> Exit {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run().await,
-        Command::Check => check::run().await,
+        Command::Check(arguments) => check::run(&arguments).await,
         Command::Probe(arguments) => probe::run(&arguments).await,
         Command::Token(arguments) => token::run(arguments).await,
         Command::Config(arguments) => config::run(&arguments),

@@ -28,7 +28,7 @@ use crate::session::{Sessions, Tickets, Visitor};
 use crate::socket::{Heartbeat, Limits as SocketLimits, Shared};
 use crate::store::{Settings, Store, Writer};
 use crate::telemetry::Metrics;
-use crate::transport::{Certificate, CertificateError};
+use crate::transport::{Certificate, CertificateError, Standing};
 use crate::wire::event::{self, Place};
 
 /// Handshakes that may be in progress at once.
@@ -244,11 +244,12 @@ pub(super) fn pages(limits: &Limits) -> Rate {
 pub(super) fn certificate(config: &Config) -> Result<Option<Certificate>, CertificateError> {
     let Some(tls) = &config.tls else { return Ok(None) };
     let certificate = Certificate::from_pem(&tls.certificate, &tls.key)?;
-    let (now, validity) = (Micros::now().seconds(), certificate.validity());
-    if now > validity.ends {
-        tracing::warn!("the certificate of GATEWAY_TLS_CERT has expired: clients refuse it");
-    } else if now < validity.begins {
-        tracing::warn!("the certificate of GATEWAY_TLS_CERT is not valid yet: clients refuse it");
+    match certificate.validity().at(Micros::now().seconds()) {
+        Standing::Expired => tracing::warn!("the certificate of GATEWAY_TLS_CERT has expired: clients refuse it"),
+        Standing::Early => {
+            tracing::warn!("the certificate of GATEWAY_TLS_CERT is not valid yet: clients refuse it");
+        }
+        Standing::Valid { .. } => {}
     }
     Ok(Some(certificate))
 }

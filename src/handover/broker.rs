@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, LuaInterface};
+use fred::types::InfoKind;
 
 use super::Task;
 use crate::{django, keyspace};
@@ -58,12 +59,14 @@ impl Broker {
         self.client.eval::<bool, _, _, _>(PUSH, keys, arguments).await.map_err(BrokerError::Command)
     }
 
-    /// Asks the server for a sign of life.
+    /// The server's `maxmemory-policy`, if it may throw tasks away when its memory is full.
     ///
     /// # Errors
-    /// When it gives none within two seconds.
-    pub async fn ping(&self) -> Result<(), BrokerError> {
-        self.client.ping::<()>(None).await.map_err(BrokerError::Command)
+    /// When it does not answer within two seconds.
+    pub async fn evicts(&self) -> Result<Option<String>, BrokerError> {
+        let info: String = self.client.info(Some(InfoKind::Memory)).await.map_err(BrokerError::Command)?;
+        let policy = django::field_of(&info, "maxmemory_policy").filter(|policy| *policy != "noeviction");
+        Ok(policy.map(str::to_owned))
     }
 
     /// Ends the connection and its task.

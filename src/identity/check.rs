@@ -2,10 +2,12 @@
 //! its keys under the prefix we were told.
 
 use fred::interfaces::{ClientLike, KeysInterface, ServerInterface};
-use fred::types::CustomCommand;
+use fred::types::{CustomCommand, InfoKind};
 use uuid::Uuid;
 
 use super::cache::{CacheError, DjangoCache};
+use crate::django;
+use crate::domain::Micros;
 
 /// Steps of a scan for the prefix, each over about [`STEP`] keys, before it is given up.
 const STEPS: usize = 200;
@@ -14,6 +16,10 @@ const STEP: &str = "1000";
 /// What was found out about a cache that answers.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// `redis_version` as the server tells it.
+    pub version: String,
+    /// Its clock minus ours, in microseconds.
+    pub clock_skew: i64,
     /// What it said to `GETDEL`, which takes a token out atomically; `Err` when it cannot.
     pub getdel: Result<(), String>,
     /// Keys in the database.
@@ -31,8 +37,19 @@ impl DjangoCache {
         let nobody = self.key(&format!("community-gateway-check-{}", Uuid::new_v4()));
         let getdel =
             self.client.getdel::<Option<String>, _>(nobody).await.map(|_| ()).map_err(|error| error.to_string());
+        let info: String = self.client.info(Some(InfoKind::Server)).await.map_err(CacheError::Command)?;
+        let version = django::field_of(&info, "redis_version").unwrap_or_default().to_owned();
+        let clock_skew = self.skew().await?;
         let keys: u64 = self.client.dbsize().await.map_err(CacheError::Command)?;
-        Ok(Report { getdel, keys, has_prefix: keys > 0 && self.has_prefix().await? })
+        Ok(Report { version, clock_skew, getdel, keys, has_prefix: keys > 0 && self.has_prefix().await? })
+    }
+
+    /// The server's clock minus ours; half of the round trip is taken for the way back.
+    async fn skew(&self) -> Result<i64, CacheError> {
+        let (before, time) = (Micros::now().0, CustomCommand::new_static("TIME", None::<u16>, false));
+        let (seconds, micros): (i64, i64) =
+            self.client.custom(time, Vec::<String>::new()).await.map_err(CacheError::Command)?;
+        Ok(seconds * 1_000_000 + micros - i64::midpoint(before, Micros::now().0))
     }
 
     async fn has_prefix(&self) -> Result<bool, CacheError> {

@@ -13,6 +13,7 @@ mod gather;
 mod history;
 mod link;
 mod mark;
+mod pooler;
 mod report;
 mod row;
 pub mod schema;
@@ -36,6 +37,7 @@ pub use decide::Decided;
 pub use error::{Refusal, StoreError};
 pub use history::{Page, Sent, Stretch};
 pub use mark::Mark;
+pub use pooler::{Pooler, look as look_for_pooler};
 pub use report::{Report, Reported};
 pub use row::{Account, Membership};
 pub use settings::{Settings, is_identifier};
@@ -87,7 +89,10 @@ impl Store {
         let first = async {
             let mut connection = PgConnection::connect_with(&options).await?;
             let found = sqlx::query_scalar(sql::HAS_DM_PERMISSION).bind(&settings.user_table);
-            let dm_permission: bool = found.persistent(false).fetch_one(&mut connection).await?;
+            // Behind pgbouncer a statement is prepared and run on one server connection only inside a transaction.
+            let mut work = connection.begin().await?;
+            let dm_permission: bool = found.persistent(false).fetch_one(&mut *work).await?;
+            work.commit().await?;
             connection.close().await?;
             Ok::<_, sqlx::Error>(dm_permission)
         };

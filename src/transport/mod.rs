@@ -24,7 +24,7 @@ pub use accepted::{Accepted, Failure, accept, linger, speaks_tls};
 pub use certificate::{Certificate, CertificateError};
 pub use pinned::connect;
 use secure::Secure;
-pub use validity::Validity;
+pub use validity::{Standing, Validity};
 
 /// A connection after its upgrade.
 #[derive(Debug)]

@@ -19,7 +19,28 @@ pub struct Validity {
     pub ends: i64,
 }
 
+/// How a certificate stands at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not valid yet.
+    Early,
+    /// Valid, for so many whole days more.
+    Valid { days: i64 },
+    /// Not valid any more.
+    Expired,
+}
+
 impl Validity {
+    /// How it stands at a time, in seconds since 1970.
+    #[must_use]
+    pub fn at(&self, now: i64) -> Standing {
+        match now {
+            now if now > self.ends => Standing::Expired,
+            now if now < self.begins => Standing::Early,
+            now => Standing::Valid { days: (self.ends - now) / 86_400 },
+        }
+    }
+
     /// The fields of RFC 5280, 4.1, up to the one that is wanted. `None` when this is no certificate.
     pub(super) fn of(certificate: &[u8]) -> Option<Self> {
         let (signed, _) = element(certificate, SEQUENCE)?;

@@ -1,7 +1,7 @@
 //! `check`.
 
 use crate::cli_run::{Ended, LEAST, run};
-use crate::support::Stack;
+use crate::support::{PgBouncer, Stack, faketime};
 
 /// A configuration that lacks nothing, on a stack of the test's own.
 async fn check(stack: &Stack, more: &[(&str, &str)]) -> Ended {
@@ -123,7 +123,10 @@ async fn a_redis_that_evicts_is_a_hint() {
     redis::cmd("CONFIG").arg(&policy).exec_async(&mut redis).await.unwrap();
     let ended = check(&stack, &[]).await;
     assert_eq!(ended.code, 0, "{}", ended.out);
-    assert!(lines(&ended, "hint")[1].contains("maxmemory-policy is allkeys-lru"), "{}", ended.out);
+    let hints = lines(&ended, "hint").join("\n");
+    for part in ["redis: maxmemory-policy is allkeys-lru", "which may drop tasks"] {
+        assert!(hints.contains(part), "{part}: {}", ended.out);
+    }
 }
 
 #[tokio::test]
@@ -140,4 +143,73 @@ async fn missing_indexes_and_small_buffers_are_hints() {
     let hints = lines(&ended, "hint").join("\n");
     assert!(hints.contains("no index begins with community_message (room_id,created_at)"), "{hints}");
     assert!(hints.contains("cuts off a subscriber for whom 1048576 bytes wait"), "{hints}");
+}
+
+#[tokio::test]
+async fn a_pooler_in_between_is_seen_with_its_mode_on_whatever_port() {
+    let stack = Stack::start().await;
+    let bouncer = PgBouncer::start(&stack.database_url()).await;
+    let through = bouncer.url();
+    let untold = check(&stack, &[("DATABASE_URL", &through)]).await;
+    assert_eq!(untold.code, 1, "{}", untold.out);
+    assert!(lines(&untold, "WRONG")[0].contains("set GATEWAY_PGBOUNCER=true"), "{}", untold.out);
+    let told = check(&stack, &[("DATABASE_URL", &through), ("GATEWAY_PGBOUNCER", "true")]).await;
+    assert_eq!(told.code, 0, "{}", told.out);
+    assert!(lines(&told, "ok").join("\n").contains("pgbouncer in transaction mode is in between"), "{}", told.out);
+
+    let keeping = PgBouncer::start_in(&stack.database_url(), "session").await;
+    let session = check(&stack, &[("DATABASE_URL", &keeping.url()), ("GATEWAY_PGBOUNCER", "true")]).await;
+    assert_eq!(session.code, 0, "{}", session.out);
+    assert!(lines(&session, "hint").join("\n").contains("in session mode"), "{}", session.out);
+    let direct = check(&stack, &[("GATEWAY_PGBOUNCER", "true")]).await;
+    assert!(lines(&direct, "hint").join("\n").contains("nothing seems to be in between"), "{}", direct.out);
+}
+
+#[tokio::test]
+async fn clocks_that_differ_are_hints() {
+    let stack = Stack::start().await;
+    let wrong = [("LD_PRELOAD", faketime()), ("FAKETIME", "+600"), ("DONT_FAKE_MONOTONIC", "1")];
+    let ended = check(&stack, &wrong).await;
+    assert_eq!(ended.code, 0, "{}", ended.out);
+    let hints = lines(&ended, "hint").join("\n");
+    for place in ["postgres", "redis", "cache", "channels"] {
+        assert!(hints.contains(&format!("{place}: its clock differs from ours by -")), "{place}: {}", ended.out);
+    }
+}
+
+#[tokio::test]
+async fn what_only_django_can_tell_is_pointed_to_or_asked() {
+    let (stack, folder) = (Stack::start().await, tempfile::tempdir().unwrap());
+    let alone = check(&stack, &[]).await;
+    assert!(lines(&alone, "next")[0].contains("manage.py gateway_selftest"), "{}", alone.out);
+
+    let manage = folder.path().join("manage.py");
+    let path = manage.to_str().unwrap().to_owned();
+    let ask = async |script: &str| {
+        std::fs::write(&manage, script).unwrap();
+        let (database, redis) = (stack.database_url(), stack.redis_server());
+        let (realtime, cache) = (redis.url(3), redis.url(2));
+        let env = [
+            ("PATH", "/usr/local/bin:/usr/bin:/bin".to_owned()),
+            ("DATABASE_URL", database),
+            ("GATEWAY_REDIS_URL", realtime),
+            ("GATEWAY_CACHE_URL", cache),
+            ("SECRET_KEY", "a-key-that-is-long-enough-for-every-purpose".to_owned()),
+        ];
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        run(&["check", "--manage", &path], &env).await
+    };
+    // As `gateway_selftest` prints.
+    let well = ask(
+        "import sys\nassert sys.argv[1] == 'gateway_selftest'\nprint('ok    cache: is the one')\nprint('All is well.')",
+    )
+    .await;
+    assert_eq!(well.code, 0, "{}", well.out);
+    assert!(lines(&well, "ok").join("\n").contains("django: cache: is the one"), "{}", well.out);
+    let ill =
+        "print('ok    settings: fit')\nprint('WRONG door: no answer')\nprint('      start it')\nraise SystemExit(1)";
+    let ill = ask(ill).await;
+    assert_eq!((ill.code, lines(&ill, "WRONG")), (1, vec!["WRONG django: door: no answer; start it"]), "{}", ill.out);
+    let broken = ask("raise RuntimeError('no settings')").await;
+    assert!(lines(&broken, "WRONG")[0].contains("RuntimeError: no settings"), "{}", broken.out);
 }

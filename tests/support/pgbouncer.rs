@@ -1,4 +1,4 @@
-//! A pgbouncer of the test's own, in transaction mode.
+//! A pgbouncer of the test's own, in transaction mode unless told otherwise.
 
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -18,6 +18,11 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// Before the database of this URL (`postgres://user@host:port/name`).
     pub async fn start(url: &str) -> Self {
+        Self::start_in(url, "transaction").await
+    }
+
+    /// The same in another pool mode.
+    pub async fn start_in(url: &str, mode: &str) -> Self {
         let (address, database) = url.split_once('@').and_then(|(_, rest)| rest.split_once('/')).expect("a URL");
         let (host, postgres) = address.split_once(':').expect("a port");
         let directory = tempfile::tempdir().expect("a temporary folder");
@@ -26,7 +31,7 @@ impl PgBouncer {
             let text = format!(
                 "[databases]\n{database} = host={host} port={postgres} user=postgres\n[pgbouncer]\n\
                  listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-                 pool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 100\n"
+                 pool_mode = {mode}\ndefault_pool_size = 4\nmax_client_conn = 100\n"
             );
             std::fs::write(directory.path().join("pgbouncer.ini"), text).expect("the configuration is written");
             if let Some(process) = spawn(&directory).await {
