@@ -10,9 +10,8 @@ use super::Admin;
 use super::answer::Problem;
 use super::look::Asked;
 use super::route::{self, Route};
+use crate::telemetry::follow;
 
-/// How long more is logged of whom an operator follows, in seconds.
-const FOLLOWED: u64 = 600;
 /// The longest notice, in characters.
 const LONGEST: usize = 500;
 /// How long the answer to a drain has to reach the operator before the drain begins.
@@ -137,6 +136,6 @@ impl Admin {
 }
 
 fn for_a_while((mut answer, whom): (Value, String)) -> (Value, String) {
-    answer["seconds"] = FOLLOWED.into();
+    answer["seconds"] = follow::LENGTH.as_secs().into();
     (answer, whom)
 }

@@ -1,6 +1,6 @@
 //! Looking: instances, sockets, rooms, users. What only an instance itself knows, it is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub(super) enum Asked {
     User { user: i64, limit: usize },
     /// The sockets in one room or direct conversation.
     Room { room: Uuid, limit: usize },
+    /// What configuration is in force there.
+    Config,
     /// To read again what can be changed while the process runs.
     Reload,
 }
@@ -45,17 +47,15 @@ impl Admin {
                 let mut of_user = members.of(UserId(user));
                 of_user.sort_by_key(|member| member.connection);
                 of_user.truncate(limit.min(PAGE.0));
-                let hits = self.sessions.hits.of(UserId(user)).into_iter().map(|(limit, hit)| {
-                    let (instance, last) = (self.instance.as_str(), hit.last.to_string());
-                    json!({ "instance": instance, "limit": limit, "count": hit.count, "last": last })
-                });
-                json!({ "sockets": self.sockets(&of_user), "limits": hits.collect::<Vec<_>>() })
+                json!({ "sockets": self.sockets(&of_user), "limits": self.hits([UserId(user)]) })
             }
             Ok(Asked::Room { room, limit }) => {
                 let there = |member: &Member| member.room == Some(RoomId(room)) || member.venue.id() == Some(room);
                 let page = members.page(first, limit.min(PAGE.0), there);
-                json!({ "sockets": self.sockets(&page) })
+                let users: BTreeSet<_> = page.iter().map(|member| member.user).collect();
+                json!({ "sockets": self.sockets(&page), "limits": self.hits(users) })
             }
+            Ok(Asked::Config) => self.config.in_force(),
             Ok(Asked::Reload) => self.config.reload().await,
             // A newer instance may know more questions.
             Err(_) => json!({ "error": "unknown question" }),
@@ -77,6 +77,21 @@ impl Admin {
         members.iter().map(socket).collect()
     }
 
+    /// The limits that these users have hit here, at most a page of them.
+    fn hits(&self, users: impl IntoIterator<Item = UserId>) -> Vec<Value> {
+        let of = |user: UserId| self.sessions.hits.of(user).into_iter().map(move |hit| (user, hit));
+        let hits = users.into_iter().flat_map(of).take(PAGE.0).map(|(user, (limit, hit))| {
+            json!({
+                "instance": self.instance.as_str(),
+                "user": user.to_string(),
+                "limit": limit,
+                "count": hit.count,
+                "last": hit.last.to_string(),
+            })
+        });
+        hits.collect()
+    }
+
     /// Asks all instances; while Redis is away, only this one.
     pub(super) async fn gather(&self, asked: &Asked) -> (BTreeMap<String, Value>, Vec<String>, bool) {
         let question = json!(asked);
@@ -94,12 +109,18 @@ impl Admin {
     }
 
     pub(super) async fn instances(&self) -> Value {
-        let own = json!({ "name": self.instance.as_str(), "silent_ms": 0, "status": &*self.last.lock() });
+        let own = json!({
+            "name": self.instance.as_str(),
+            "silent_ms": 0,
+            "silent": false,
+            "status": &*self.last.lock(),
+        });
         match self.roster.all().await {
             Ok(all) => {
                 let listed = all.into_iter().map(|known| {
-                    let silent = u64::try_from(known.age.as_millis()).unwrap_or(u64::MAX);
-                    json!({ "name": known.name, "silent_ms": silent, "status": known.status })
+                    let (silent_ms, silent) =
+                        (u64::try_from(known.age.as_millis()).unwrap_or(u64::MAX), known.is_silent());
+                    json!({ "name": known.name, "silent_ms": silent_ms, "silent": silent, "status": known.status })
                 });
                 json!({ "asked": self.instance.as_str(), "complete": true, "instances": listed.collect::<Vec<_>>() })
             }
@@ -112,8 +133,16 @@ impl Admin {
 
     pub(super) async fn list_sockets(&self, query: &Query) -> Result<Value, Problem> {
         let (after, limit) = (query.after()?, query.limit()?);
-        let name = query.text("instance").unwrap_or(self.instance.as_str());
-        let question = json!(Asked::Sockets { after, limit });
+        self.of_one(query, Asked::Sockets { after, limit }).await
+    }
+
+    pub(super) async fn config(&self, query: &Query) -> Result<Value, Problem> {
+        self.of_one(query, Asked::Config).await
+    }
+
+    /// Asks the instance that a query names, or is this one.
+    async fn of_one(&self, query: &Query, asked: Asked) -> Result<Value, Problem> {
+        let (name, question) = (query.text("instance").unwrap_or(self.instance.as_str()), json!(asked));
         let mut answer = if name == self.instance.as_str() {
             Box::pin(self.tell(question)).await
         } else {
@@ -126,10 +155,10 @@ impl Admin {
         Ok(answer)
     }
 
-    /// The busiest rooms and conversations, as the instances last told.
+    /// The busiest rooms and conversations, as the living instances last told.
     pub(super) async fn busiest(&self, limit: usize) -> Result<Value, Problem> {
         let mut all: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-        for known in self.roster.all().await? {
+        for known in self.roster.all().await?.into_iter().filter(|known| !known.is_silent()) {
             let busiest = known.status["busiest"].as_array().cloned().unwrap_or_default();
             for topic in busiest {
                 if let (Some(name), Some(seats)) = (topic["topic"].as_str(), topic["seats"].as_u64()) {
@@ -163,6 +192,7 @@ impl Admin {
             "room": room.to_string(),
             "online": online,
             "sockets": merged(&answers, "sockets", limit),
+            "limits": merged(&answers, "limits", PAGE.0),
             "complete": complete,
             "unanswered": unanswered,
         })

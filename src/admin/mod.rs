@@ -48,6 +48,12 @@ pub trait Reload: Send + Sync + 'static {
 
     /// How often that has changed, counted from 1.
     fn version(&self) -> i64;
+
+    /// What was changed and is not in force before a restart.
+    fn needs_restart(&self) -> Vec<&'static str>;
+
+    /// The version of the moderation lists in force.
+    fn lists(&self) -> String;
 }
 
 /// What the API works with.
@@ -192,10 +198,7 @@ impl Admin {
                 none()?;
                 Ok(self.instances().await)
             }
-            Route::Config => {
-                none()?;
-                Ok(self.config.in_force())
-            }
+            Route::Config => self.config(&Query::read(query, &["instance"])?).await,
             Route::Sockets => self.list_sockets(&Query::read(query, &["instance", "after", "limit"])?).await,
             Route::Rooms => self.busiest(limited()?).await,
             Route::User(user) => Ok(self.user(user, limited()?).await),

@@ -38,7 +38,7 @@ impl Admin {
     }
 
     /// Makes the next status out of what happened since the last.
-    fn status(&self, before: &Counted, now: &Counted) -> Value {
+    fn status(&self, before: &Counted, now: &Counted, redis_answers: bool) -> Value {
         let seconds = now.at.duration_since(before.at).as_secs_f64().max(0.001);
         let rate = |before: u64, now: u64| ((now.saturating_sub(before)) as f64 / seconds * 10.0).round() / 10.0;
         let mean = |before: (f64, u64), now: (f64, u64)| match now.1.saturating_sub(before.1) {
@@ -54,10 +54,13 @@ impl Admin {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "config_version": self.config.version(),
+            "needs_restart": self.config.needs_restart(),
+            "lists_version": self.config.lists(),
             "started_at": self.started.to_string(),
             "said_at": Micros::now().to_string(),
             "ready": faults.is_empty() && !self.lifecycle.is_leaving(),
             "draining": self.lifecycle.is_leaving(),
+            "dependencies": self.dependencies(redis_answers, &faults),
             "faults": faults,
             "sockets": metrics.sockets_open.get(),
             "topics": metrics.topics_open.get(),
@@ -75,14 +78,33 @@ impl Admin {
         })
     }
 
+    /// Whether what is worked with works: each `up` or `down`, moderation's second layer also `off`.
+    fn dependencies(&self, redis_answers: bool, faults: &serde_json::Map<String, Value>) -> Value {
+        let word = |works: bool| if works { "up" } else { "down" };
+        let watched = |part: &str| word(!faults.contains_key(part));
+        let moderation = match (self.metrics.moderation_classifier_on.get(), self.metrics.openai_breaker.get()) {
+            (0, _) => "off",
+            (_, breaker) => word(breaker == 0),
+        };
+        json!({
+            "redis": word(redis_answers),
+            "fan_out": watched("fan_out"),
+            "postgres": watched("postgres"),
+            "cache": watched("cache"),
+            "moderation": moderation,
+        })
+    }
+
     /// Tells of this instance until the process stops, and takes it off the list then.
     pub(super) async fn beat(&self, lifecycle: &Lifecycle) {
-        let mut before = self.count();
+        let (mut before, mut redis_answers) = (self.count(), true);
         loop {
             let now = self.count();
-            let status = self.status(&before, &now);
+            let status = self.status(&before, &now, redis_answers);
             *self.last.lock() = status.clone();
-            if let Err(error) = self.roster.say(&self.instance, &status).await {
+            let said = self.roster.say(&self.instance, &status).await;
+            redis_answers = said.is_ok();
+            if let Err(error) = said {
                 tracing::debug!(%error, "this instance could not tell how it is");
             }
             before = now;

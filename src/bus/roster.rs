@@ -55,6 +55,14 @@ static ALL: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// KEYS: answers to a question; ARGV: seconds that they are kept, one more. At once, so that none is kept for ever.
+static ANSWER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"redis.call('RPUSH', KEYS[1], ARGV[2])
+          redis.call('EXPIRE', KEYS[1], ARGV[1])",
+    )
+});
+
 /// An instance, and what it last said of itself.
 #[derive(Clone, Debug)]
 pub struct Known {
@@ -64,6 +72,14 @@ pub struct Known {
     pub age: Duration,
     /// What it said.
     pub status: Value,
+}
+
+impl Known {
+    /// Whether it has said nothing for so long that it counts as gone.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.age >= SILENT
+    }
 }
 
 /// The instances. Cloning is cheap and gives the same ones.
@@ -136,7 +152,7 @@ impl Roster {
         question: &Value,
     ) -> Result<(BTreeMap<String, Value>, Vec<String>), BusError> {
         let id = Uuid::new_v4();
-        let living = self.all().await?.into_iter().filter(|known| known.age < SILENT).map(|known| known.name);
+        let living = self.all().await?.into_iter().filter(|known| !known.is_silent()).map(|known| known.name);
         let mut waiting: Vec<_> = living.filter(|name| only.is_none_or(|only| only == name)).collect();
         if only.is_some() && waiting.is_empty() {
             return Ok((BTreeMap::new(), waiting));
@@ -165,12 +181,8 @@ impl Roster {
     /// # Errors
     /// When Redis does not take it in time.
     pub async fn answer(&self, id: Uuid, name: &InstanceName, answer: &Value) -> Result<(), BusError> {
-        let key = keyspace::answer(id);
-        let mut push = redis::cmd("RPUSH");
-        push.arg(&key).arg(serde_json::json!([name.as_str(), answer]).to_string());
-        BusError::within("answering", push.query_async::<()>(&mut self.connection.clone())).await?;
-        let mut expire = redis::cmd("EXPIRE");
-        expire.arg(&key).arg(keyspace::ANSWER_SECONDS);
-        BusError::within("answering", expire.query_async(&mut self.connection.clone())).await
+        let mut call = ANSWER.key(keyspace::answer(id));
+        call.arg(keyspace::ANSWER_SECONDS).arg(serde_json::json!([name.as_str(), answer]).to_string());
+        BusError::within("answering", call.invoke_async(&mut self.connection.clone())).await
     }
 }

@@ -15,12 +15,18 @@ use crate::domain::Micros;
 use crate::http::DoorControl;
 use crate::identity::{Sealer, Verifier};
 use crate::lifecycle::Lifecycle;
+use crate::moderation::openai;
 use crate::session::Sessions;
 use crate::telemetry::{self, Metrics};
 use crate::transport::Certificate;
 
-/// The variable that turns TLS on.
-const CERTIFICATE: &str = "GATEWAY_TLS_CERT";
+/// What can be replaced while the process runs, but neither added nor taken away: the variable that turns it on, and how
+/// the names of all that belongs to it begin. Clients know the port as TLS or as none; a classifier is made at the start.
+const TURNED_ON_BY: [(&str, &str); 2] = [("GATEWAY_TLS_CERT", "GATEWAY_TLS_"), (KEY, KEY)];
+/// The key of moderation's second layer.
+const KEY: &str = "OPENAI_API_KEY";
+/// What the lists are called when only they have changed.
+const LISTS: &str = "GATEWAY_MODERATION_LISTS";
 
 /// What is in force, and what waits for a restart.
 struct InForce {
@@ -28,6 +34,8 @@ struct InForce {
     since: Micros,
     settings: Vec<Setting>,
     needs_restart: Vec<&'static str>,
+    /// The version of the moderation lists.
+    lists: String,
 }
 
 /// Reads the configuration again.
@@ -51,7 +59,8 @@ impl Reloader {
     ) -> Self {
         let settings = config.settings().to_vec();
         metrics.config_version.set(1);
-        let in_force = InForce { version: 1, since: Micros::now(), settings, needs_restart: Vec::new() };
+        let lists = lists(&sessions);
+        let in_force = InForce { version: 1, since: Micros::now(), settings, needs_restart: Vec::new(), lists };
         Self {
             sessions,
             door,
@@ -82,7 +91,7 @@ impl Reloader {
         };
         // The last thing that may be wrong; the lists in force are theirs from here on.
         if !self.sessions.commands.moderator.reload().await {
-            return self.stay(&["GATEWAY_MODERATION_LISTS: the lists are wrong; the log says where".to_owned()]);
+            return self.stay(&[format!("{LISTS}: the lists are wrong; the log says where")]);
         }
         let answer = self.apply(&config, certificate);
         self.metrics.config_reloads_total.with_label_values(&["ok"]).inc();
@@ -102,15 +111,29 @@ impl Reloader {
         let mut in_force = self.in_force.lock();
         let before: BTreeMap<_, _> = in_force.settings.iter().map(|setting| (setting.name, setting)).collect();
         let differs = |setting: &&Setting| before.get(setting.name).is_none_or(|old| setting.differs_from(old));
-        // The certificate can be changed, but not whether there is one: clients know the port as one or the other.
-        let turns = before.get(CERTIFICATE).is_some_and(|old| old.value.is_empty() == config.tls.is_some());
-        let turns_tls = |setting: &Setting| turns && setting.name.starts_with("GATEWAY_TLS_");
-        let (live, restart): (Vec<_>, Vec<_>) =
-            config.settings().iter().filter(differs).partition(|setting| setting.is_live() && !turns_tls(setting));
-        let changed: Vec<_> = live.iter().map(|setting| setting.name).collect();
+        let is_on = |setting: &Setting| !setting.value.is_empty();
+        let turns = |(switch, _): &&(&str, &str)| {
+            let now = config.settings().iter().find(|setting| setting.name == *switch);
+            before.get(switch).zip(now).is_some_and(|(old, now)| is_on(old) != is_on(now))
+        };
+        let turned: Vec<_> = TURNED_ON_BY.iter().filter(turns).map(|(_, names)| *names).collect();
+        let can_change =
+            |setting: &&Setting| setting.is_live() && !turned.iter().any(|names| setting.name.starts_with(names));
+        let (live, restart): (Vec<_>, Vec<_>) = config.settings().iter().filter(differs).partition(can_change);
+        let mut changed: Vec<_> = live.iter().map(|setting| setting.name).collect();
         let needs_restart: Vec<_> = restart.iter().map(|setting| setting.name).collect();
         if !changed.is_empty() {
             self.put_into_force(config, certificate);
+            if changed.contains(&KEY) {
+                self.put_key(config);
+            }
+        }
+        let lists = lists(&self.sessions);
+        if lists != in_force.lists {
+            in_force.lists = lists;
+            changed.push(LISTS);
+        }
+        if !changed.is_empty() {
             let kept = in_force.settings.iter().map(|old| {
                 live.iter().find(|new| new.name == old.name).map_or_else(|| old.clone(), |new| (*new).clone())
             });
@@ -125,7 +148,15 @@ impl Reloader {
             "version": in_force.version,
             "changed": changed,
             "needs_restart": needs_restart,
+            "lists": in_force.lists,
         })
+    }
+
+    fn put_key(&self, config: &Config) {
+        let Some(key) = &config.moderation.key else { return };
+        if let Err(error) = self.sessions.commands.moderator.set_key(key) {
+            tracing::error!(%error, "moderation's key stays as it was");
+        }
     }
 
     fn put_into_force(&self, config: &Config, certificate: Option<Certificate>) {
@@ -160,6 +191,7 @@ impl Reload for Reloader {
             "version": in_force.version,
             "since": in_force.since.to_string(),
             "needs_restart": in_force.needs_restart,
+            "lists": in_force.lists,
             "settings": in_force.settings.iter().map(setting).collect::<Vec<_>>(),
         })
     }
@@ -167,6 +199,19 @@ impl Reload for Reloader {
     fn version(&self) -> i64 {
         self.in_force.lock().version
     }
+
+    fn needs_restart(&self) -> Vec<&'static str> {
+        self.in_force.lock().needs_restart.clone()
+    }
+
+    fn lists(&self) -> String {
+        lists(&self.sessions)
+    }
+}
+
+/// The version of the moderation lists that judge now.
+fn lists(sessions: &Sessions) -> String {
+    sessions.commands.moderator.patterns().lists().version().to_owned()
 }
 
 /// The configuration as it is written now: all of it is good, or nothing of it counts.
@@ -174,5 +219,8 @@ fn checked() -> Result<(Config, Option<Certificate>), Vec<String>> {
     let read = sources().and_then(|strings| Config::from(&strings));
     let (config, _) = read.map_err(|invalid| invalid.errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let certificate = parts::certificate(&config).map_err(|error| vec![error.to_string()])?;
+    if let Some(key) = &config.moderation.key {
+        openai::check_key(key).map_err(|error| vec![format!("{KEY}: {error}")])?;
+    }
     Ok((config, certificate))
 }

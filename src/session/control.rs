@@ -1,7 +1,6 @@
-//! Orders from Django, obeyed for the members of this instance.
+//! Orders from Django and from operators, obeyed for the members of this instance.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -19,9 +18,6 @@ use crate::wire::{Close, event};
 
 /// How many are told something before others have their turn.
 const PART: usize = 1_024;
-
-/// How long more is logged of whom an operator follows.
-const FOLLOWED: Duration = Duration::from_secs(600);
 
 /// What is not for sessions: whoever knows about it does it.
 pub enum Errand {
@@ -70,7 +66,7 @@ pub async fn obey(
                 }
                 order => {
                     follow(&sessions, order, &decisions).await;
-                    tracing::info!(order = what, "an order from Django is obeyed");
+                    tracing::info!(order = what, "an order is obeyed");
                     continue;
                 }
             };
@@ -174,7 +170,7 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
                 Detail::Trace => Some(tracing::Level::TRACE),
             };
             let followed = user.map(Followed::User).into_iter().chain(room.map(Followed::Place));
-            followed.for_each(|followed| follow::follow(followed, level, FOLLOWED));
+            followed.for_each(|followed| follow::follow(followed, level, follow::LENGTH));
         }
         Control::Ask { .. } | Control::Reload | Control::Replaced { .. } => {} // went on before
         Control::Moderation { message, decision } => {

@@ -18,6 +18,9 @@ use crate::domain::UserId;
 /// How many may be followed at once; of more, the one that ends first is given up.
 const MOST: usize = 64;
 
+/// How long an operator's wish to see more holds.
+pub const LENGTH: Duration = Duration::from_secs(600);
+
 /// Who or what is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Followed {

@@ -139,6 +139,40 @@ async fn users_and_rooms_are_looked_up_on_all_instances() {
 }
 
 #[tokio::test]
+async fn seats_of_an_instance_that_has_gone_silent_do_not_count() {
+    let house = house().await;
+    let _ada = house.one.enter(&house.room, &house.ada).await;
+    let topic = format!("room:{}", house.room.id);
+    let mut redis = house.stack.redis().await;
+    let (now, _): (u64, u64) = redis::cmd("TIME").query_async(&mut redis).await.unwrap();
+    let status = json!({"busiest": [{"topic": topic, "seats": 7}]});
+    let said = format!("{}000 {status}", now - 10);
+    redis::cmd("HSET").arg("community:instances").arg("ghost").arg(said).exec_async(&mut redis).await.unwrap();
+    eventually("the room is told, without the ghost", || async {
+        house.get("rooms?limit=1").await["rooms"] == json!([{"topic": topic, "seats": 1, "instances": {"one": 1}}])
+    })
+    .await;
+    let instances = house.get("instances").await["instances"].clone();
+    assert_eq!(field(&instances, "name"), ["ghost", "one", "two"]);
+    assert_eq!(field(&instances, "silent"), [true, false, false]);
+}
+
+#[tokio::test]
+async fn each_instance_tells_its_configuration_and_what_it_works_with() {
+    let house = house().await;
+    let status = house.get("instances").await["instances"][1]["status"].clone();
+    let works = json!({"redis": "up", "fan_out": "up", "postgres": "up", "cache": "up", "moderation": "off"});
+    assert_eq!((&status["dependencies"], &status["needs_restart"]), (&works, &json!([])));
+    let config = house.get("config?instance=two").await;
+    let settings = config["settings"].as_array().unwrap();
+    let name = settings.iter().find(|setting| setting["name"] == "GATEWAY_INSTANCE").unwrap();
+    assert_eq!((&config["instance"], &name["value"]), (&json!("two"), &json!("two")));
+    assert_eq!((&config["version"], &config["lists"]), (&status["config_version"], &status["lists_version"]));
+    assert_eq!(house.get("config").await["instance"], "one");
+    assert_eq!(house.one.admin("GET", "config?instance=three", Value::Null).await.0, 404);
+}
+
+#[tokio::test]
 async fn the_limits_that_a_user_hits_are_told() {
     let stack = Stack::start().await;
     let gateway = with_token(stack.gateway()).env("GATEWAY_LIMIT_MESSAGES_PER_MINUTE", 1).start().await;
@@ -156,6 +190,9 @@ async fn the_limits_that_a_user_hits_are_told() {
         (&json!("send_message"), &json!(2)),
         "{found}"
     );
+    let (_, there) = gateway.admin("GET", &format!("rooms/{}", room.id), Value::Null).await;
+    assert_eq!(there["limits"], found["limits"], "those of who is there");
+    assert_eq!(there["limits"][0]["user"], ada.id.to_string());
 }
 
 #[tokio::test]
@@ -211,14 +248,14 @@ async fn more_is_logged_of_one_user_or_room_for_a_while() {
 
     let answer = house.post(&format!("users/{}/log", house.ada.id), json!({"level": "debug"})).await;
     assert_eq!(answer, json!({"ok": true, "seconds": 600}));
-    house.two.wait_for_log("an order from Django is obeyed").await;
+    house.two.wait_for_log("an order is obeyed").await;
     ping().await;
     eventually("it is logged", || async { commands() == [house.ada.id] }).await;
 
     house.post(&format!("users/{}/log", house.ada.id), json!({"level": "off"})).await;
     house.post(&format!("rooms/{}/log", house.room.id), json!({"level": "trace"})).await;
     eventually("it is obeyed", || async {
-        house.two.log_lines().iter().filter(|line| line.contains("an order from Django is obeyed")).count() == 3
+        house.two.log_lines().iter().filter(|line| line.contains("an order is obeyed")).count() == 3
     })
     .await;
     ping().await;
@@ -245,6 +282,11 @@ async fn while_redis_is_away_it_tells_of_itself() {
     house.stack.redis_server().pause().await;
     let all = house.get("instances").await;
     assert_eq!((&all["complete"], field(&all["instances"], "name")), (&json!(false), vec![json!("one")]));
+    eventually("it says what is away", || async {
+        let works = house.get("instances").await["instances"][0]["status"]["dependencies"].clone();
+        ["redis", "fan_out", "postgres"].map(|part| works[part].clone()) == ["down", "down", "up"]
+    })
+    .await;
     let ada = house.get(&format!("users/{}", house.ada.id)).await;
     assert_eq!((&ada["complete"], field(&ada["sockets"], "instance")), (&json!(false), vec![json!("one")]));
     let (status, answer) = house.one.admin("POST", &format!("users/{}/disconnect", house.ada.id), json!({})).await;

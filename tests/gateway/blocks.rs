@@ -71,7 +71,7 @@ async fn a_new_block_works_at_once_when_django_says_so() {
         .await
         .unwrap();
     for gateway in [&one, &two] {
-        gateway.wait_for_log("an order from Django is obeyed").await;
+        gateway.wait_for_log("an order is obeyed").await;
     }
     e.send(json!({"type": "send_message", "content": "after"})).await;
     e.wait_for("new_message").await;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::support::{ADMIN_TOKEN, RoomSpec, Stack, TestGateway};
+use crate::moderation_stage::{self, say};
+use crate::support::{ADMIN_TOKEN, FakeOpenAi, RoomSpec, Stack, TestGateway, eventually};
 
 struct Files {
     folder: tempfile::TempDir,
@@ -113,4 +114,68 @@ async fn secrets_are_read_again_from_their_files() {
     gateway.enter_by_jwt(&room, &ada).await;
     assert_eq!(gateway.admin("GET", "instances", Value::Null).await.0, 401, "the old token is good no more");
     assert!(!gateway.log_lines().join("\n").contains(crate::support::SECRET_KEY));
+}
+
+#[tokio::test]
+async fn lists_that_alone_have_changed_are_told() {
+    let stage = moderation_stage::Stage::start().await;
+    let gateway = stage.gateway().env("GATEWAY_ADMIN_TOKEN", ADMIN_TOKEN).start().await;
+    let config = async || gateway.admin("GET", "config", Value::Null).await.1;
+    let before = config().await;
+    assert_eq!(reload(&gateway).await["outcome"], "unchanged");
+    stage.lists.set("block frumious\n");
+    let answer = reload(&gateway).await;
+    assert_eq!(
+        (&answer["outcome"], &answer["changed"], &answer["version"]),
+        (&json!("applied"), &json!(["GATEWAY_MODERATION_LISTS"]), &json!(2))
+    );
+    let after = config().await;
+    assert_eq!((&answer["lists"], &after["version"]), (&after["lists"], &json!(2)));
+    assert_ne!(before["lists"], after["lists"]);
+    assert_eq!(reload(&gateway).await["outcome"], "unchanged");
+}
+
+#[tokio::test]
+async fn the_key_of_the_second_layer_is_replaced_and_tried_at_once() {
+    let (stage, files) = (moderation_stage::Stage::start().await, Files::new());
+    let key = |key: &str| files.write("settings", &format!("OPENAI_API_KEY={key}\n"));
+    let settings = key("sk-that-was-withdrawn");
+    let gateway = stage.gateway().without("OPENAI_API_KEY").env("GATEWAY_CONFIG_FILE", settings);
+    let gateway = gateway.env("GATEWAY_ADMIN_TOKEN", ADMIN_TOKEN).start().await;
+    let mut tab = gateway.enter(&stage.room, &stage.author).await;
+    assert_eq!(say(&mut tab, "an awful day").await["event"], "message_ack", "nobody judged it");
+    let is_given_up = async || gateway.metric("community_gateway_openai_breaker", &[]).await > 0.0;
+    assert!(is_given_up().await);
+
+    key(FakeOpenAi::KEY);
+    assert_eq!(reload(&gateway).await["changed"], json!(["OPENAI_API_KEY"]));
+    eventually("it judges again", || async { !is_given_up().await }).await;
+    assert_eq!(say(&mut tab, "another awful day").await["action"], "blocked");
+
+    key("");
+    let answer = reload(&gateway).await;
+    assert_eq!((&answer["outcome"], &answer["needs_restart"]), (&json!("unchanged"), &json!(["OPENAI_API_KEY"])));
+    key("sk-\u{1}");
+    assert_eq!(reload(&gateway).await["outcome"], "wrong");
+    assert!(!gateway.log_lines().join("\n").contains(FakeOpenAi::KEY));
+}
+
+#[tokio::test]
+async fn credentials_of_postgres_and_redis_wait_for_a_restart() {
+    let (stack, files) = (Stack::start().await, Files::new());
+    let (database, redis) = (stack.database_url(), stack.redis_server().url(3));
+    let database_file = files.write("database", &database);
+    let redis_file = files.write("redis", &redis);
+    let gateway = stack.gateway().without("DATABASE_URL").without("GATEWAY_REDIS_URL");
+    let gateway = gateway.env("DATABASE_URL_FILE", database_file).env("GATEWAY_REDIS_URL_FILE", redis_file);
+    let gateway = gateway.env("GATEWAY_ADMIN_TOKEN", ADMIN_TOKEN).start().await;
+    files.write(
+        "database",
+        &database.replace("postgres://", "postgres://other:hunter2@").replace("hunter2@postgres@", "hunter2@"),
+    );
+    files.write("redis", &redis.replace("redis://", "redis://:hunter2@"));
+    let answer = reload(&gateway).await;
+    let waiting = json!(["DATABASE_URL", "GATEWAY_REDIS_URL", "GATEWAY_CHANNELS_URL"]);
+    assert_eq!(answer["needs_restart"], waiting, "{answer}");
+    assert!(!gateway.log_lines().join("\n").contains("hunter2"));
 }

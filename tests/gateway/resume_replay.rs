@@ -224,7 +224,7 @@ async fn whoever_is_hidden_now_is_not_in_what_was_missed() {
     let order = json!({"action": "block_changed", "users": [ada.id.to_string(), eve.id.to_string()]});
     stack.order(order).await;
     for gateway in [&one, &two] {
-        gateway.wait_for_log("an order from Django is obeyed").await;
+        gateway.wait_for_log("an order is obeyed").await;
     }
     let (_a, resumed) = come_back(&two, &stack, &room.path(), &ada, (&epoch, first)).await;
     assert_eq!(resumed["recovered"], true);

@@ -235,7 +235,7 @@ async fn what_django_ends_no_ticket_brings_back() {
     stack.order(json!({"action": "disconnect", "user": ada.id.to_string()})).await;
     assert_eq!(a.expect_close().await.0, 4001);
     for gateway in [&one, &two] {
-        gateway.wait_for_log("an order from Django is obeyed").await;
+        gateway.wait_for_log("an order is obeyed").await;
     }
     refused(&two, &room, &of_ada, "revoked").await;
     // Nobody else's, and not what a new login is given.

@@ -336,7 +336,7 @@ async fn blocks_hold_in_threads() {
     scene.stack.block(&scene.ada.0, &scene.grace.0).await;
     let ids = [scene.ada.0.id.to_string(), scene.grace.0.id.to_string()];
     scene.stack.order(json!({"action": "block_changed", "users": ids})).await;
-    scene.gateways[0].wait_for_log("an order from Django is obeyed").await;
+    scene.gateways[0].wait_for_log("an order is obeyed").await;
     say(&mut scene.grace.1, &thread, "unseen").await;
     scene.grace.1.wait_for("message_ack").await;
     say(&mut scene.ada.1, &thread, "mine").await;
