@@ -9,7 +9,7 @@ use crate::domain::{Message, MessageId, ThreadId, UserId};
 /// `message_edited`, with the message as it is now.
 #[must_use]
 pub fn message_edited(message: &Message, place: Place) -> Vec<u8> {
-    with_message("message_edited", message, place)
+    with_message(br#"{"event":"message_edited","message":"#, message, place)
 }
 
 /// `message_deleted`. Who did it is not known of what Django does without a record.

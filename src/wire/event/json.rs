@@ -49,7 +49,7 @@ pub(super) fn time(out: &mut Vec<u8>, time: Micros) {
         Some(digits) => {
             out.push(b'"');
             out.extend_from_slice(&digits);
-            out.extend_from_slice(b"+00:00\"");
+            out.extend_from_slice(br#"+00:00""#);
         }
         None => text(out, &time.to_string()),
     }
@@ -72,11 +72,11 @@ pub(super) fn value(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
 
 /// `onlineUsers`, with the name of the field and a comma in front.
 pub(super) fn online_users(out: &mut Vec<u8>, online: &[Person]) {
-    out.extend_from_slice(b",\"onlineUsers\":[");
+    out.extend_from_slice(br#","onlineUsers":["#);
     for (at, person) in online.iter().enumerate() {
-        out.extend_from_slice(if at > 0 { b",{\"userId\":" } else { b"{\"userId\":" });
+        out.extend_from_slice(if at > 0 { br#",{"userId":"# } else { br#"{"userId":"# });
         number(out, person.id.0);
-        out.extend_from_slice(b",\"username\":");
+        out.extend_from_slice(br#","username":"#);
         text(out, &person.username);
         out.push(b'}');
     }

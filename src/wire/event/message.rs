@@ -82,71 +82,71 @@ fn push(json: &mut Vec<u8>, add: impl FnOnce(&mut Vec<u8>)) {
 
 /// Writes a message as clients read it; the contract's field names in the contract's order.
 pub(super) fn write(out: &mut Vec<u8>, message: &Message) {
-    out.extend_from_slice(b"{\"id\":");
+    out.extend_from_slice(br#"{"id":"#);
     json::id(out, message.id.0);
-    out.extend_from_slice(b",\"roomId\":");
+    out.extend_from_slice(br#","roomId":"#);
     json::id(out, message.room_id.0);
-    out.extend_from_slice(b",\"threadId\":");
+    out.extend_from_slice(br#","threadId":"#);
     json::id_or_null(out, message.thread_id.map(|thread| thread.0));
-    out.extend_from_slice(b",\"author\":");
+    out.extend_from_slice(br#","author":"#);
     write_author(out, &message.author);
-    out.extend_from_slice(b",\"content\":");
+    out.extend_from_slice(br#","content":"#);
     json::text(out, &message.content);
-    out.extend_from_slice(b",\"messageType\":");
+    out.extend_from_slice(br#","messageType":"#);
     json::text(out, &message.message_type);
-    out.extend_from_slice(b",\"attachments\":");
+    out.extend_from_slice(br#","attachments":"#);
     json::stored(out, &message.attachments, "[]");
-    out.extend_from_slice(b",\"embeds\":");
+    out.extend_from_slice(br#","embeds":"#);
     json::stored(out, &message.embeds, "[]");
-    out.extend_from_slice(b",\"mentions\":");
+    out.extend_from_slice(br#","mentions":"#);
     json::stored(out, &message.mentions, "[]");
-    out.extend_from_slice(b",\"replyToId\":");
+    out.extend_from_slice(br#","replyToId":"#);
     json::id_or_null(out, message.reply_to_id.map(|answered| answered.0));
-    out.extend_from_slice(b",\"replyTo\":");
+    out.extend_from_slice(br#","replyTo":"#);
     match &message.reply_to {
         Some(reply) => write_reply(out, reply),
         None => out.extend_from_slice(b"null"),
     }
-    out.extend_from_slice(b",\"reactionCounts\":");
+    out.extend_from_slice(br#","reactionCounts":"#);
     json::stored(out, &message.reaction_counts, "{}");
-    out.extend_from_slice(b",\"isEdited\":");
+    out.extend_from_slice(br#","isEdited":"#);
     json::truth(out, message.is_edited);
-    out.extend_from_slice(b",\"editedAt\":");
+    out.extend_from_slice(br#","editedAt":"#);
     match message.edited_at {
         Some(at) => json::time(out, at),
         None => out.extend_from_slice(b"null"),
     }
-    out.extend_from_slice(b",\"isPinned\":");
+    out.extend_from_slice(br#","isPinned":"#);
     json::truth(out, message.is_pinned);
-    out.extend_from_slice(b",\"createdAt\":");
+    out.extend_from_slice(br#","createdAt":"#);
     json::time(out, message.created_at);
     out.push(b'}');
 }
 
 fn write_author(out: &mut Vec<u8>, author: &Author) {
-    out.extend_from_slice(b"{\"id\":");
+    out.extend_from_slice(br#"{"id":"#);
     match author.id {
         Some(id) => json::number(out, id.0),
         None => out.extend_from_slice(b"null"),
     }
-    out.extend_from_slice(b",\"username\":");
+    out.extend_from_slice(br#","username":"#);
     json::text(out, &author.username);
-    out.extend_from_slice(b",\"avatarUrl\":");
+    out.extend_from_slice(br#","avatarUrl":"#);
     json::text_or_null(out, author.avatar_url.as_deref());
     out.push(b'}');
 }
 
 fn write_reply(out: &mut Vec<u8>, reply: &ReplyPreview) {
-    out.extend_from_slice(b"{\"id\":");
+    out.extend_from_slice(br#"{"id":"#);
     json::id(out, reply.id.0);
-    out.extend_from_slice(b",\"content\":");
+    out.extend_from_slice(br#","content":"#);
     json::text(out, &reply.content);
-    out.extend_from_slice(b",\"author\":{\"id\":");
+    out.extend_from_slice(br#","author":{"id":"#);
     match reply.author_id {
         Some(id) => json::number(out, id.0),
         None => out.extend_from_slice(b"null"),
     }
-    out.extend_from_slice(b",\"username\":");
+    out.extend_from_slice(br#","username":"#);
     json::text(out, &reply.author_username);
     out.extend_from_slice(b"}}");
 }

@@ -51,13 +51,13 @@ impl State<'_> {
     fn end(&self, mut json: Vec<u8>, between: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         json.reserve(self.messages.len() + 256);
         json.pop();
-        json.extend_from_slice(b",\"messages\":[");
+        json.extend_from_slice(br#","messages":["#);
         json.extend_from_slice(self.messages);
         json.push(b']');
         between(&mut json);
-        json.extend_from_slice(b",\"hasMore\":");
+        json.extend_from_slice(br#","hasMore":"#);
         json::truth(&mut json, self.has_more);
-        json.extend_from_slice(b",\"cursor\":");
+        json.extend_from_slice(br#","cursor":"#);
         json::id_or_null(&mut json, self.cursor.map(|cursor| cursor.0));
         self.place.end(json)
     }
@@ -66,9 +66,9 @@ impl State<'_> {
 impl Place {
     /// Writes the end of an event that has a place.
     fn end(self, mut json: Vec<u8>) -> Vec<u8> {
-        json.extend_from_slice(b",\"epoch\":");
+        json.extend_from_slice(br#","epoch":"#);
         json::number(&mut json, self.epoch);
-        json.extend_from_slice(b",\"offset\":");
+        json.extend_from_slice(br#","offset":"#);
         json::value(&mut json, &self.offset);
         json.push(b'}');
         json
@@ -107,7 +107,7 @@ pub fn room_state(room: &Room, state: &State<'_>, online: &[Person], online_coun
     state.end(head, |json| {
         json.reserve(online.len() * 64);
         json::online_users(json, online);
-        json.extend_from_slice(b",\"onlineCount\":");
+        json.extend_from_slice(br#","onlineCount":"#);
         json::value(json, &online_count);
     })
 }
@@ -134,16 +134,16 @@ pub fn message_history(
     cursor: Option<MessageId>,
 ) -> Vec<u8> {
     let mut json = Vec::with_capacity(messages.len() + 256);
-    json.extend_from_slice(b"{\"event\":\"message_history\"");
+    json.extend_from_slice(br#"{"event":"message_history""#);
     if let Some(thread) = thread {
-        json.extend_from_slice(b",\"threadId\":");
+        json.extend_from_slice(br#","threadId":"#);
         json::id(&mut json, thread.0);
     }
-    json.extend_from_slice(b",\"messages\":[");
+    json.extend_from_slice(br#","messages":["#);
     json.extend_from_slice(messages);
-    json.extend_from_slice(b"],\"hasMore\":");
+    json.extend_from_slice(br#"],"hasMore":"#);
     json::truth(&mut json, has_more);
-    json.extend_from_slice(b",\"cursor\":");
+    json.extend_from_slice(br#","cursor":"#);
     json::id_or_null(&mut json, cursor.map(|cursor| cursor.0));
     json.push(b'}');
     json
@@ -152,22 +152,20 @@ pub fn message_history(
 /// `new_message`, with its place in the log and, for its sender's sake, the `client_id`.
 #[must_use]
 pub fn new_message(message: &Message, place: Place, client_id: Option<&str>) -> Vec<u8> {
-    let mut json = with_message("new_message", message, place);
+    let mut json = with_message(br#"{"event":"new_message","message":"#, message, place);
     if let Some(client_id) = client_id {
         json.pop();
-        json.extend_from_slice(b",\"clientId\":");
+        json.extend_from_slice(br#","clientId":"#);
         json::text(&mut json, client_id);
         json.push(b'}');
     }
     json
 }
 
-/// An event that is a message and its place.
-fn with_message(event: &'static str, message: &Message, place: Place) -> Vec<u8> {
+/// An event that is a message and its place, behind its beginning.
+fn with_message(begins: &[u8], message: &Message, place: Place) -> Vec<u8> {
     let mut json = Vec::with_capacity(message.content.len() + 768);
-    json.extend_from_slice(b"{\"event\":");
-    json::text(&mut json, event);
-    json.extend_from_slice(b",\"message\":");
+    json.extend_from_slice(begins);
     message::write(&mut json, message);
     place.end(json)
 }
