@@ -1,5 +1,6 @@
 """A headless Chromium, driven over the DevTools protocol: just what the tests of a page need."""
 
+import base64
 import contextlib
 import json
 import shutil
@@ -142,6 +143,17 @@ class Page:
         key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
         self._browser.call("Input.dispatchKeyEvent", self._session, type="keyDown", **key)
         self._browser.call("Input.dispatchKeyEvent", self._session, type="keyUp", **key)
+
+    def resize(self, width: int, height: int) -> None:
+        self._browser.call(
+            "Emulation.setDeviceMetricsOverride", self._session, width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
+
+    def picture(self) -> bytes:
+        """All of the page as PNG, also what lies below the fold."""
+        self._browser.call("Emulation.setScrollbarsHidden", self._session, hidden=True)
+        taken = self._browser.call("Page.captureScreenshot", self._session, format="png", captureBeyondViewport=True)
+        return base64.b64decode(taken["data"])
 
     def close(self) -> None:
         self._browser.call("Target.closeTarget", targetId=self._target)

@@ -1,12 +1,14 @@
 """One run of deploy/dev."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import tempfile
-import threading
 from pathlib import Path
+
+from lines import Lines
 
 ROOT = Path(__file__).resolve().parents[2]
 GUARD = 60.0
@@ -20,8 +22,6 @@ class Dev:
         self._own = None if temporary else tempfile.TemporaryDirectory(prefix="dev-test-", ignore_cleanup_errors=True)
         self.temporary = temporary or self._own.name
         os.chmod(self.temporary, 0o711)  # Postgres runs as another user
-        self.lines: list[str] = []
-        self._news = threading.Condition()
         environment = os.environ | {"TMPDIR": self.temporary} | {name: str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(
             [ROOT / "deploy" / "dev"], env=environment, text=True,
@@ -29,8 +29,7 @@ class Dev:
             # Who runs the tests in the background ignores interrupts, children inherit that, and bash cannot undo it.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._said = Lines(self.process.stdout, START)
         try:
             self.wait_for("Running; Ctrl-C ends everything")
         except AssertionError:
@@ -41,28 +40,18 @@ class Dev:
         self.database_url = self._address("Postgres")
         self.redis_url = self._address("Redis")
         self.gateways = [self._address("Gateway one"), self._address("Gateway two")]
-        listed = [re.match(r"\s+Gateway \w+\s+\S+\s+(http://[^/]+)/readyz", line) for line in self.lines]
+        listed = [re.match(r"\s+Gateway \w+\s+\S+\s+(http://[^/]+)/readyz", line) for line in self._said.lines]
         self.operations = [found[1] for found in listed if found]
 
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            with self._news:
-                self.lines.append(line.rstrip("\n"))
-                self._news.notify_all()
-        with self._news:
-            self.lines.append("(end)")
-            self._news.notify_all()
-
-    def wait_for(self, text: str) -> None:
-        with self._news:
-            came = self._news.wait_for(lambda: any(text in line for line in self.lines) or self.lines[-1:] == ["(end)"], START)
-            assert came and any(text in line for line in self.lines), f"deploy/dev never said {text!r}:\n" + self.log()
+    def wait_for(self, *texts: str) -> str:
+        """The first line of its log in which all of these stand."""
+        return self._said.wait_for(*texts)
 
     def log(self) -> str:
-        return "\n".join(self.lines[-60:])
+        return self._said.log()
 
     def _address(self, what: str) -> str:
-        [found] = [match[1] for line in self.lines if (match := re.match(rf"\s+{what}\s+(\S+)", line))]
+        [found] = [match[1] for line in self._said.lines if (match := re.match(rf"\s+{what}\s+(\S+)", line))]
         return found
 
     def sql(self, statement: str) -> str:
@@ -82,6 +71,18 @@ class Dev:
     def publish(self, channel: str, message: str) -> None:
         command = ["redis-cli", "-u", self.redis_url, "PUBLISH", channel, message]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    @contextlib.contextmanager
+    def redis_away(self):
+        """Redis answers nobody meanwhile."""
+        command = ["redis-cli", "-u", self.redis_url, "INFO", "server"]
+        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        process = int(re.search(r"process_id:(\d+)", told)[1])
+        os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(process, signal.SIGCONT)
 
     def left_behind(self) -> list[str]:
         """Processes and folders of this run that are still there: all of them know its temporary folder."""
@@ -112,7 +113,7 @@ class Dev:
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise
-        self._reader.join(GUARD)
+        self._said.join(GUARD)
         self.process.stdout.close()
         if self._own:
             self._own.cleanup()
