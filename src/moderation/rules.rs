@@ -92,7 +92,7 @@ pub struct Rules {
     /// `spam_links`: links in one text.
     pub links: Most,
     /// `spam_duplicate`: times that one author posts the same text within a minute. Counted elsewhere, by
-    /// [`super::Patterns::fingerprint`]; judged by [`super::Patterns::judge_duplicates`].
+    /// the fingerprint of what is read; judged by [`super::Patterns::judge_duplicates`].
     pub duplicates: Most,
     /// `link_new_user`: a link from somebody new.
     pub link_of_new: Action,

@@ -91,7 +91,8 @@ impl Sessions {
             },
         );
         if self.open.is_closed() {
-            // The drain has begun and may not have seen this session.
+            // The drain has begun and may not have seen this session, whose login or ticket is used up.
+            self.tickets.give(&guest.identity, guest.generation, connection, outbox);
             outbox.close(Close::GOING_AWAY);
             return None;
         }

@@ -53,7 +53,7 @@ def test_time_outs_fit_the_drain(template, gateway):
     target = {one["Key"]: one["Value"] for one in resources["TargetGroup"]["Properties"]["TargetGroupAttributes"]}
     assert int(target["deregistration_delay.timeout_seconds"]) >= template["Parameters"]["DrainSeconds"]["MaxValue"] + 60
     assert target["stickiness.enabled"] == "false"
-    (wait,) = [one["Value"] for one in gateway["Environment"] if one["Name"] == "GATEWAY_DRAIN_WAIT_SECONDS"]
+    (wait,) = [one["Value"] for one in gateway["Environment"] if one.get("Name") == "GATEWAY_DRAIN_WAIT_SECONDS"]
     assert gateway["StopTimeout"] >= int(wait) + template["Parameters"]["DrainSeconds"]["MaxValue"] + 10
     default = re.search(r"^\| `GATEWAY_DRAIN_SECONDS` \| `(\d+)`", README, re.M)[1]
     assert str(template["Parameters"]["DrainSeconds"]["Default"]) == default

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::app_stage::{open, user_becomes};
 use crate::dm::conversation;
-use crate::support::{RoomSpec, Stack, TestClient, TestGateway, TestRoom, eventually};
+use crate::support::{ChaosProxy, RoomSpec, Stack, TestClient, TestGateway, TestRoom, eventually};
 
 /// A gateway with so many people in one room.
 async fn crowded(stack: &Stack, people: i32, drain_seconds: u32) -> (TestGateway, TestRoom, Vec<TestClient>) {
@@ -82,6 +82,27 @@ async fn after_that_time_it_drains() {
     assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
     assert_eq!(client.expect_close().await.0, 1001);
     assert_eq!(gateway.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn who_comes_in_as_the_drain_begins_gets_a_ticket_to_come_in_elsewhere() {
+    let stack = Stack::start().await;
+    let proxy = ChaosProxy::before(stack.redis_server().address()).await;
+    let url = format!("redis://{}/3", proxy.address);
+    let mut gateway = stack.gateway().env("GATEWAY_REDIS_URL", url).start().await;
+    let (room, ada) = (stack.room(RoomSpec::default()).await, stack.user("ada").await);
+    // It is on its way in for half a second, that the signal comes meanwhile.
+    proxy.delay(Duration::from_millis(500));
+    let mut client = gateway.dial(&room.path()).jwt(&stack.jwt(&ada)).connect().await;
+    gateway.begin_termination();
+    gateway.wait_for_log("draining").await;
+    proxy.heal();
+    assert_eq!(client.expect_close().await.0, 1001);
+    let mut events = client.seen().iter().map(|event| serde_json::from_str::<Value>(event).unwrap());
+    let ticket = events.find_map(|event| event["resumeToken"].as_str().map(str::to_owned)).expect("a ticket");
+    assert_eq!(gateway.exit_code().await, 0);
+    let other = stack.gateway().start().await;
+    other.dial(&room.path()).query("resume_token", &ticket).connect().await.expect_event("room_state").await;
 }
 
 #[tokio::test]
