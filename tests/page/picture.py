@@ -22,7 +22,7 @@ def say(page, text: str) -> None:
 
 
 def main() -> None:
-    dev = Dev(GATEWAY_LIMIT_CONNECTS_PER_MINUTE=0, GATEWAY_LIMIT_MESSAGES_PER_MINUTE=40,
+    dev = Dev(GATEWAY_LIMIT_CONNECTS_PER_MINUTE=0, GATEWAY_LIMIT_MESSAGES_PER_MINUTE=25,
               GATEWAY_ADMIN_TOKEN=f"oncall:{ADMIN_TOKEN}")
     browser = Browser()
     try:
@@ -49,6 +49,7 @@ def main() -> None:
             operator.wait(f"looks > {look}")
         for _ in range(45):
             say(people[2], "again!")
+        people[2].wait("document.querySelector('#error').innerText !== ''")  # then the limit was hit
         operator.run(f"document.querySelector('#what').value = '{dev.user('linus')}'")
         operator.click("#look button")
         operator.wait_for_text("#limits", "send_message")
