@@ -167,11 +167,11 @@ def test_an_event_of_a_thread_reaches_who_reads_it(gateway):
         message.save()
         message.is_pinned = True
         message.save()
-        publish(room=room, event={"event": "poll", "n": 3})
         assert reader.until("poll")["n"] == 1
         assert reader.until("new_message")["message"]["content"] == "inside"
         assert reader.until("message_edited")["message"]["content"] == "changed"
         assert reader.until("message_pinned")["threadId"] == str(thread.pk)
+        publish(room=room, event={"event": "poll", "n": 3})
         assert reader.until("poll")["n"] == 3
         assert other.until("poll")["n"] == 3  # nothing of the thread came before
         assert not [event for event in other.settled() if event["event"] != "poll"]
