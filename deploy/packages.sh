@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by deploy/dev and deploy/test: installs packages that are missing, Debian's and Python's, and says so first.
 
 # need COMMAND PACKAGE…: notes the packages unless the command is there.

@@ -61,7 +61,8 @@ def fetch(url: str, **headers) -> tuple[int, str]:
 class Nginx:
     """deploy/nginx in a folder of its own, with other addresses; nginx beside it."""
 
-    def __init__(self, folder: Path, site: str):
+    def __init__(self, folder: Path, site: str, more: dict[str, str] | None = None):
+        """`more`: what else is changed in the configuration, by what stands there."""
         self.folder, self.port = folder, free_port()
         community = folder / "community"
         community.mkdir()
@@ -70,7 +71,7 @@ class Nginx:
             text = (DEPLOY / "nginx" / Path(name).name).read_text()
             changes = {" /tmp/": f" {folder}/", "listen 8080;": f"listen 127.0.0.1:{self.port};", "/srv/static/": f"{folder}/static/",
                        "/dev/stdout": f"{folder}/access.log", "/dev/stderr": f"{folder}/error.log", "65536": "2048",
-                       "worker_processes auto": "worker_processes 1"}
+                       "worker_processes auto": "worker_processes 1"} | (more or {})
             for ours, theirs in changes.items():
                 text = text.replace(ours, theirs)
             (folder / name).write_text(text)
@@ -136,4 +137,4 @@ def token(stack):
     return lambda user: tool(binary(), "token", "--user", user, env=environment).strip()
 
 
-__all__ = ["DEPLOY", "GUARD", "LOUNGE", "Nginx", "ORIGIN", "ROOT", "eventually", "fetch", "free_port", "tool"]
+__all__ = ["DEPLOY", "GUARD", "Gateway", "LOUNGE", "Nginx", "ORIGIN", "ROOT", "SECRET_KEY", "binary", "eventually", "fetch", "free_port", "tool"]

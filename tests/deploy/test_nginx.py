@@ -10,9 +10,10 @@ from http.server import BaseHTTPRequestHandler
 from socket import create_connection
 
 import pytest
-from conftest import DEPLOY, GUARD, LOUNGE, ORIGIN, Nginx, eventually, tool
+from conftest import DEPLOY, GUARD, LOUNGE, ORIGIN, ROOT, SECRET_KEY, Gateway, Nginx, eventually, tool
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
+from websockets.frames import Frame, Opcode
+from websockets.sync.client import ClientConnection, connect
 
 
 class Django(socketserver.ThreadingTCPServer):
@@ -46,17 +47,37 @@ def django():
         running.shutdown()
 
 
-@pytest.fixture(scope="module")
-def nginx(gateways, django, tmp_path_factory):
+def site(gateways, django):
+    """deploy/nginx/site.conf with what runs here."""
     stable, canary = (gateway.public for gateway in gateways)
     site = (DEPLOY / "nginx" / "site.conf").read_text()
     for ours, theirs in [("127.0.0.1:8001", stable), ("127.0.0.1:8003", canary), ("127.0.0.1:8002", f"{stable} backup"),
                          ("127.0.0.1:8000", f"127.0.0.1:{django.server_address[1]}")]:
         assert site.count(ours) == 1
         site = site.replace(ours, theirs)
-    running = Nginx(tmp_path_factory.mktemp("nginx"), site)
+    return site
+
+
+@pytest.fixture(scope="module")
+def nginx(gateways, django, tmp_path_factory):
+    running = Nginx(tmp_path_factory.mktemp("nginx"), site(gateways, django))
     yield running
     running.stop()
+
+
+@pytest.fixture
+def impatient(stack, django, tmp_path):
+    """nginx with 3 s of patience where 300 are shipped; `stable` is a gateway that pings well within that, `canary` one that does not."""
+    settings = {"GATEWAY_TRUSTED_PROXIES": "127.0.0.1", "GATEWAY_LIMIT_CONNECTS_PER_MINUTE": 0}
+    running = [Gateway(stack, SECRET_KEY, f"pings-after-{seconds}", GATEWAY_PING_SECONDS=seconds, **settings) for seconds in (1, 50)]
+    shorter = {f"proxy_{way}_timeout 300s;": f"proxy_{way}_timeout 3s;" for way in ("read", "send")}
+    # nginx says that it lost patience with a client's socket, but only to who listens so closely.
+    nginx = Nginx(tmp_path, site(running, django), shorter | {"error.log warn;": "error.log info;"})
+    assert sorted(re.findall(r"proxy_\w+_timeout \w+;", (tmp_path / "community" / "community.conf").read_text())) == sorted(
+        [*shorter.values(), "proxy_connect_timeout 3s;"])
+    yield nginx
+    nginx.stop()
+    assert [gateway.stop() for gateway in running] == [0, 0]
 
 
 def get(nginx, path, **headers):
@@ -69,14 +90,27 @@ def get(nginx, path, **headers):
         connection.close()
 
 
-def come(nginx, token, address="127.0.0.1", cookie="", **headers):
+def come(nginx, token, address="127.0.0.1", cookie="", kind=ClientConnection, **headers):
     """A browser's socket, from an address of its own, its first state read."""
     sock = create_connection(("127.0.0.1", nginx.port), GUARD, source_address=(address, 0))
     headers |= {"Cookie": cookie} if cookie else {}
     tab = connect(f"ws://127.0.0.1:{nginx.port}{LOUNGE}?connection_token={token}", sock=sock, origin=ORIGIN,
-                  additional_headers=headers, legacy=True)
+                  additional_headers=headers, create_connection=kind, legacy=True)
     until(tab, "room_state")
     return tab
+
+
+class Silent(ClientConnection):
+    """A client that says nothing by itself, and counts the pings that it answers."""
+
+    def __init__(self, *arguments, **options):
+        self.pings = threading.Semaphore(0)
+        super().__init__(*arguments, **options | {"ping_interval": None})
+
+    def process_event(self, event):
+        super().process_event(event)
+        if isinstance(event, Frame) and event.opcode is Opcode.PING:
+            self.pings.release()
 
 
 def until(tab, event):
@@ -111,7 +145,32 @@ def test_the_files_as_they_are_shipped_are_valid(tmp_path):
 
 def test_quiet_sockets_are_kept_for_as_long_as_at_the_balancer():
     text = (DEPLOY / "nginx" / "community.conf").read_text()
-    assert "proxy_read_timeout 300s;" in text and "proxy_send_timeout 300s;" in text
+    (sockets,) = re.findall(r"location /ws/community/ \{(.*?)\n    \}", text, re.S)
+    assert re.findall(r"proxy_(read|send)_timeout (\w+);", sockets) == [("read", "300s"), ("send", "300s")]
+    # The gateway must be the one that finds the dead: it pings, and gives up, long before nginx would.
+    ping, idle = (int(re.search(rf"`GATEWAY_{name}_SECONDS` \| `(\d+)`", (ROOT / "README.md").read_text())[1]) for name in ("PING", "IDLE"))
+    assert ping < idle < 300
+
+
+def test_a_socket_that_only_answers_pings_outlives_nginxs_patience_many_times(impatient, token):
+    with come(impatient, token(1), cookie="community_side=stable", kind=Silent) as tab:
+        for _ in range(8):  # each after a second of silence: together far more than the 3 s
+            assert tab.pings.acquire(timeout=GUARD)
+        tab.send('{"type":"ping"}')
+        until(tab, "pong")
+
+
+def test_a_socket_that_nobody_pings_is_cut_by_nginx_and_its_client_comes_back(impatient, token):
+    tab = come(impatient, token(1), cookie="community_side=canary", kind=Silent)
+    with pytest.raises(ConnectionClosed) as cut:
+        while True:
+            tab.recv(GUARD)
+    assert cut.value.rcvd is None and tab.close_code == 1006  # no word of the gateway's: the connection was gone
+    assert not tab.pings.acquire(blocking=False)
+    # … and it was nginx that lost patience.
+    log = impatient.folder / "error.log"
+    eventually("nginx names its patience", lambda: re.search(r"upstream timed out .* while proxying upgraded connection", log.read_text()))
+    come(impatient, token(1), cookie="community_side=canary").close()
 
 
 def test_a_gateway_that_was_replaced_is_not_taken_for_dead():
