@@ -177,14 +177,14 @@ def test_more_is_logged_and_then_as_usual(operator, dev):
 
 
 def test_limits_that_were_hit_are_shown_of_a_user_and_of_a_room(operator, dev, visit):
-    # Somebody who has nothing to say in any other test.
-    ken = visit("ken", "two")
+    # Somebody who has nothing to say in the tests that come after.
+    margaret = visit("margaret", "two")
     for number in range(12):
-        ken.run(f"document.querySelector('#text').value = 'number {number}'")
-        ken.click("#send")
-    ken.wait_for_text("#error", "")
-    for what in (dev.user("ken"), ROOM):
-        ken.wait("document.querySelector('#error').innerText !== ''")
+        margaret.run(f"document.querySelector('#text').value = 'number {number}'")
+        margaret.click("#send")
+    margaret.wait_for_text("#error", "")
+    for what in (dev.user("margaret"), ROOM):
+        margaret.wait("document.querySelector('#error').innerText !== ''")
         look_up(operator, what)
         operator.wait_for_text("#limits tbody", "send_message")
 
