@@ -50,17 +50,22 @@ def legends(entries: list[tuple[str, str]], y: float) -> str:
     """Colours and what they stand for, in as many lines as have room; of more than that, how many there are."""
     out, x, line = [], 10.0, 0
     for index, (name, colour) in enumerate(entries):
-        wide = 24 + LETTER * len(name)
-        if x > 10 and x + wide > WIDTH:
+        wide, rest = 24 + LETTER * len(name), len(entries) - index
+        if x > 10 and x + wide > WIDTH and line < LEGENDS - 1:
             x, line = 10.0, line + 1
-        rest = len(entries) - index
-        if line == LEGENDS - 1 and rest > 1 and x + wide + LETTER * len(f"and {rest} more") > WIDTH:
+        if line == LEGENDS - 1 and x + wide + (rest > 1) * LETTER * len(f"and {rest} more") > WIDTH:
             out.append(f'<text x="{x:.0f}" y="{y + 13 * line:.0f}" class="s">and {rest} more</text>')
             break
         out.append(f'<rect x="{x:.0f}" y="{y + 13 * line - 6:.0f}" width="10" height="4" rx="1" fill="{colour}"/>'
                    f'<text x="{x + 14:.0f}" y="{y + 13 * line:.0f}" class="s">{escape(name)}</text>')
         x += wide
     return "".join(out)
+
+
+def turns(points: list) -> list:
+    """The points without those in the midst of a level stretch."""
+    inner = (one for before, one, after in zip(points, points[1:], points[2:]) if not before[1] == one[1] == after[1])
+    return [points[0], *inner, *points[1:][-1:]]
 
 
 def lines_of(unit: str, found: list, where) -> str:
@@ -74,11 +79,12 @@ def lines_of(unit: str, found: list, where) -> str:
         out.append(f'<text x="{LEFT + ACROSS / 2:.0f}" y="{TOP + PLOT / 2 + 3:.0f}" text-anchor="middle" class="s">nothing of the kind happened</text>')
     for name, points in reversed(found):  # the largest on top
         colour = colours[name] = COLOURS[[one for one, _ in found].index(name) % len(COLOURS)]
-        path = " ".join(f"{where(at):.0f},{bottom - PLOT * value / top:.1f}" for at, value in points)
-        first, last = where(points[0][0]), where(points[-1][0])
-        out.append(f'<path d="M{first:.0f},{bottom}L{path} {last:.0f},{bottom}Z" fill="{colour}" opacity=".08"/>'
-                   f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-linejoin="round"/>')
-    return "".join(out) + legends([(name, colours[name]) for name, _ in found], bottom + 30)
+        path = " ".join(f"{where(at):.0f},{bottom - PLOT * value / top:.0f}" for at, value in turns(points))
+        if len(found) <= 3:  # more than that make mud
+            first, last = where(points[0][0]), where(points[-1][0])
+            out.append(f'<path d="M{first:.0f},{bottom}L{path} {last:.0f},{bottom}Z" fill="{colour}" opacity=".08"/>')
+        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-linejoin="round"/>')
+    return "".join(out) + legends([(name, colours[name]) for name, _ in found], bottom + 32)
 
 
 def states_of(mapped: dict, found: list, where) -> str:
@@ -95,7 +101,7 @@ def states_of(mapped: dict, found: list, where) -> str:
                 out.append(f'<polyline points="{where(points[begun][0]):.0f},{y + band / 2:.1f} {where(until):.0f},{y + band / 2:.1f}" '
                            f'stroke="{colour}" stroke-width="{band:.1f}"/>')
                 begun = at
-    return "".join(out) + legends([(one["text"], STATES[one["color"]]) for one in mapped.values()], bottom + 30)
+    return "".join(out) + legends([(one["text"], STATES[one["color"]]) for one in mapped.values()], bottom + 32)
 
 
 def panel(one: dict, series, start: float, end: float) -> str:
@@ -113,8 +119,8 @@ def panel(one: dict, series, start: float, end: float) -> str:
            f'<text x="10" y="20" font-weight="600">{escape(one["title"])}</text>']
     apart = next(step for step in (2, 5, 10, 20, 30, 60, 300, 600, 3600) if (end - start) / step <= 6)
     for tick in range(int((end - start) / apart) + 1):
-        x = where(start + tick * apart)
-        out.append(f'<path d="M{x:.1f} {TOP}v{PLOT}" stroke="#f3f4f5"/><text x="{x:.1f}" y="{TOP + PLOT + 13}" text-anchor="middle" class="s">{clock(tick * apart)}</text>')
+        x, anchor = where(start + tick * apart), "middle" if tick else "start"
+        out.append(f'<path d="M{x:.1f} {TOP}v{PLOT}" stroke="#f3f4f5"/><text x="{x:.1f}" y="{TOP + PLOT + 14}" text-anchor="{anchor}" class="s">{clock(tick * apart)}</text>')
     defaults = one["fieldConfig"]["defaults"]
     if one["type"] == "state-timeline":
         out.append(states_of(defaults["mappings"][0]["options"], found, where))
