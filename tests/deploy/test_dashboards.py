@@ -84,8 +84,8 @@ def busy(stack, lists, tmp_path_factory):
     with OpenAi() as openai, Collector() as collector:
         settings = free | {
             "OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": openai.url, "GATEWAY_SPAM_DUPLICATE": "off", "GATEWAY_MODERATION_LISTS": lists,
-            "GATEWAY_ADMIN_TOKEN": ADMIN, "GATEWAY_WATCH_SECONDS": 0, "GATEWAY_CHANNELS_CAPACITY": 10, "GATEWAY_PRESENCE_GRACE_SECONDS": 0.5,
-            "GATEWAY_TASK_MENTION": "community_gateway.tasks.notify_mention", "OTEL_TRACES_SAMPLER_ARG": 1,
+            "GATEWAY_ADMIN_TOKEN": ADMIN, "GATEWAY_WATCH_SECONDS": 0, "GATEWAY_CHANNELS_CAPACITY": 10, "GATEWAY_OUTBOX_BYTES": 1 << 20,
+            "GATEWAY_PRESENCE_GRACE_SECONDS": 0.5, "GATEWAY_TASK_MENTION": "community_gateway.tasks.notify_mention", "OTEL_TRACES_SAMPLER_ARG": 1,
         }
         running = [
             Gateway(stack, SECRET_KEY, "gateway-1", **settings, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.server_address[1]}"),
@@ -165,15 +165,17 @@ def prometheus(busy, stack, token, lists, tmp_path_factory):
         [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
          f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"], cwd=folder)
     url = f"http://127.0.0.1:{port}"
-    eventually("Prometheus is ready", lambda: fetch(f"{url}/-/ready")[0] == 200)
-    began = time.time()
-    with Town(busy, stack, token, lists) as town:
-        town.talk()
-        seen = time.time() + 1  # two scrapes after what happened last
-        eventually("two more scrapes", lambda: all(float(one["value"][1]) > seen for one in ask(url, 'timestamp(up{job="community-gateway"})')))
-        yield url, began, seen
-    process.terminate()
-    process.wait(GUARD)
+    try:
+        eventually("Prometheus is ready", lambda: fetch(f"{url}/-/ready")[0] == 200)
+        began = time.time()
+        with Town(busy, stack, token, lists) as town:
+            town.talk()
+            seen = time.time() + 1  # two scrapes after what happened last
+            eventually("two more scrapes", lambda: all(float(one["value"][1]) > seen for one in ask(url, 'timestamp(up{job="community-gateway"})')))
+            yield url, began, seen
+    finally:
+        process.terminate()
+        process.wait(GUARD)
 
 
 class Town:
