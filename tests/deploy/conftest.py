@@ -47,10 +47,10 @@ def eventually(what: str, check, guard: float = GUARD):
         time.sleep(0.05)
 
 
-def fetch(url: str, **headers) -> tuple[int, str]:
-    """GET: status and body; (0, why) when nobody answers."""
+def fetch(url: str, body: bytes | None = None, **headers) -> tuple[int, str]:
+    """GET, or POST with a body: status and body; (0, why) when nobody answers."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=GUARD) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=GUARD) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -1,4 +1,4 @@
-"""A moderation API that answers at once: what has `worrying` in it is flagged."""
+"""A moderation API that answers at once: what has `worrying` in it is flagged, `gibberish` is refused with 400."""
 
 import json
 import socketserver
@@ -27,7 +27,7 @@ class OpenAi(socketserver.ThreadingTCPServer):
             results = [{"flagged": "worrying" in text, "categories": {"violence": "worrying" in text},
                         "category_scores": {"violence": 0.5 if "worrying" in text else 0.01}} for text in texts]
             body = json.dumps({"id": "modr-1", "model": "omni-moderation-latest", "results": results}).encode()
-            self.send_response(200)
+            self.send_response(400 if any("gibberish" in text for text in texts) else 200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -1,5 +1,6 @@
 """The paper for the night: each alert and each outage has its four parts, and its commands do what they say."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,10 @@ import yaml
 from conftest import DEPLOY, ROOT, tool
 
 RUNBOOK = (DEPLOY / "RUNBOOK.md").read_text()
-ALERTS = [rule["alert"] for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+RULES = {rule["alert"]: rule["expr"] for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"] for rule in group["rules"]}
+ALERTS = list(RULES)
+PANELS = {(path.stem, panel["title"]): " ".join(target["expr"] for target in panel["targets"])
+          for path in (DEPLOY / "grafana").glob("*.json") for panel in json.loads(path.read_text())["panels"] if panel["type"] != "row"}
 PARTS = ["Users", "Look", "Do", "Do not"]
 # What a look begins with: a program of the host, or a statement for psql.
 COMMANDS = ("curl ", "redis-cli ", "community-gateway ", "systemctl ", "journalctl ", "grep ", "top ", "ss ", "dmesg ", "chronyc ", "iostat ", "dig ", "SELECT ")
@@ -41,6 +45,16 @@ def test_a_chapter_has_four_parts_and_a_command(alert):
     assert list(found) == PARTS
     assert all(len(text) > 25 for text in found.values()), found
     assert any(one.startswith(COMMANDS) for one in re.findall(r"`([^`]+)`", found["Look"])), found["Look"]
+
+
+@pytest.mark.parametrize("alert", [one for one in ALERTS if one != "GatewayAbsent"])  # without a target every panel is empty
+def test_a_chapter_names_the_panels_that_show_what_the_alert_asks(alert):
+    look = " ".join(parts(CHAPTERS[alert])["Look"].split())
+    named = re.findall(r'\*(\w+)\*, "([^"]+)"', look.partition("Panel")[2])
+    assert named and set(named) <= set(PANELS), set(named) - set(PANELS)
+    asked = set(re.findall(r"(?:community_gateway|process)_[a-z_]+", RULES[alert]))
+    shown = set(re.findall(r"(?:community_gateway|process)_[a-z_]+", " ".join(PANELS[one] for one in named)))
+    assert asked & shown or alert == "GatewayDown", f"the rule asks for {asked}, the panels show {shown}"  # that one asks for `up`
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
