@@ -62,7 +62,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, flags.port)).await?;
     loop {
         tokio::select! {
-            () = echo.lifecycle.stopping() => break,
+            () = echo.lifecycle.leaving() => break,
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
                 echo.lifecycle.spawn(serve(stream, echo.clone()));
