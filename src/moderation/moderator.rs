@@ -229,20 +229,26 @@ impl Moderator {
     pub async fn reload(&self) -> bool {
         let _one = self.reloading.lock().await;
         let before = self.patterns.load().lists().version().to_owned();
-        let policy = self.policy.clone();
-        // Reading files and building the automaton take a moment.
-        let reading = move || Self::lists(&policy).map(|lists| Patterns::new(lists, policy.rules));
+        let (policy, known) = (self.policy.clone(), before.clone());
+        // Reading files and building the automaton take a moment. The version is made of what the lists say, so that the
+        // same one needs no other automaton: a subscription that is lost again and again asks for them each time.
+        let reading = move || {
+            let lists = Self::lists(&policy)?;
+            Ok((lists.version() != known).then(|| Patterns::new(lists, policy.rules)))
+        };
         let read = tokio::task::spawn_blocking(reading).await;
         let outcome = match read
             .map_err(|error| error.to_string())
-            .and_then(|read| read.map_err(|error| error.to_string()))
+            .and_then(|read: Result<_, ListError>| read.map_err(|error| error.to_string()))
         {
-            Ok(patterns) => {
+            Ok(None) => {
+                tracing::debug!(version = before, "the moderation lists are what they were");
+                "ok"
+            }
+            Ok(Some(patterns)) => {
                 let version = patterns.lists().version().to_owned();
                 self.patterns.store(Arc::new(patterns));
-                if version != before {
-                    let _ = self.metrics.moderation_lists.remove_label_values(&[&before]);
-                }
+                let _ = self.metrics.moderation_lists.remove_label_values(&[&before]);
                 self.metrics.moderation_lists.with_label_values(&[&version]).set(1);
                 tracing::info!(version, before, "the moderation lists were read again");
                 "ok"

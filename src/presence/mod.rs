@@ -211,7 +211,7 @@ impl Presence {
     }
 
     /// Stops announcing leaves, those in their grace included: the clients return on another instance, which renews
-    /// their presence, or their leases end.
+    /// their presence, or their leases end, which are renewed at once for longer than usual.
     pub fn hand_over(&self) {
         self.0.hand_over();
     }
@@ -221,6 +221,7 @@ impl Inner {
     fn hand_over(&self) {
         self.handed_over.store(true, Ordering::Release);
         self.books.forget_leaves();
+        self.wake.notify_one();
     }
 
     fn depart(&self, room: RoomId, user: UserId) {

@@ -41,12 +41,16 @@ pub(super) struct Scripts {
     instance: InstanceName,
     lease: f64,
     live: u64,
+    last_lease: f64,
+    last_live: u64,
 }
 
 impl Scripts {
     pub(super) fn new(connection: Connection, instance: InstanceName, timing: Timing) -> Self {
-        let live = u64::try_from(timing.span.as_millis()).unwrap_or(u64::MAX);
-        Self { connection, instance, lease: timing.lease().as_secs_f64(), live }
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let (lease, last_lease) = (timing.lease().as_secs_f64(), timing.last_lease().as_secs_f64());
+        let (live, last_live) = (millis(timing.span), millis(timing.span + timing.last_lease() - timing.lease()));
+        Self { connection, instance, lease, live, last_lease, last_live }
     }
 
     pub(super) async fn join(&self, room: RoomId, user: UserId, joined: &[u8]) -> Result<Joined, PresenceError> {
@@ -56,9 +60,17 @@ impl Scripts {
         Ok(Joined { first, online, epoch, expired, sample: users(sample) })
     }
 
-    pub(super) async fn renew(&self, room: RoomId, known: u64, here: &[UserId]) -> Result<Renewed, PresenceError> {
+    /// Renews what this instance has in a room. `leaving`: for the last time perhaps, see [`Timing::last_lease`].
+    pub(super) async fn renew(
+        &self,
+        room: RoomId,
+        known: u64,
+        here: &[UserId],
+        leaving: bool,
+    ) -> Result<Renewed, PresenceError> {
         let mut call = invocation(&RENEW, room);
-        call.arg(self.instance.as_str()).arg(self.lease).arg(self.live).arg(known);
+        let (lease, live) = if leaving { (self.last_lease, self.last_live) } else { (self.lease, self.live) };
+        call.arg(self.instance.as_str()).arg(lease).arg(live).arg(known);
         for user in here {
             call.arg(user.0);
         }
@@ -138,6 +150,13 @@ impl Timing {
     /// How long a lease lasts in Redis: short of the span by a quarter, which the renewal that finds it ended may take.
     pub(super) fn lease(self) -> Duration {
         self.span.mul_f64(0.75)
+    }
+
+    /// How long a lease lasts that an instance renews while it drains. Its people come back on another one, some of them
+    /// only after one that is being replaced too has refused them, and must not be seen leaving meanwhile. No longer than
+    /// that: who leaves the other instance is seen leaving only when this lease has ended.
+    pub(super) fn last_lease(self) -> Duration {
+        self.span
     }
 
     /// Time between two renewals of the same room.

@@ -20,6 +20,8 @@ struct Round {
     next: usize,
     /// Shards that Redis did not answer for: they come first when it does.
     missed: [bool; SHARDS],
+    /// All leases have been, or are to be, made longer for the way to another instance.
+    last_begun: bool,
 }
 
 impl Inner {
@@ -27,10 +29,15 @@ impl Inner {
     pub(super) async fn upkeep(&self, lifecycle: &Lifecycle) {
         let pause = (self.timing.round() / u32::try_from(SHARDS).unwrap_or(1)).max(Duration::from_millis(1));
         let mut tick = Instant::now() + pause;
-        let mut round = Round { next: 0, missed: [false; SHARDS] };
+        let mut round = Round { next: 0, missed: [false; SHARDS], last_begun: false };
         loop {
             let departure = self.books.next_departure();
             let handed_over = self.handed_over.load(Ordering::Acquire);
+            if handed_over && !round.last_begun {
+                round.last_begun = true;
+                round.missed = [true; SHARDS]; // the first are sent away at once
+                self.renew_next(&mut round).await;
+            }
             tokio::select! {
                 () = sleep_until(tick) => {
                     self.renew_next(&mut round).await;
@@ -120,8 +127,9 @@ impl Inner {
         let room = visit.room;
         let mut expired = Vec::new();
         let mut epoch = visit.epoch;
+        let leaving = self.handed_over.load(Ordering::Acquire);
         for users in visit.users.chunks(BATCH) {
-            let renewed = self.scripts.renew(room, visit.epoch, users).await?;
+            let renewed = self.scripts.renew(room, visit.epoch, users, leaving).await?;
             for missing in renewed.missing.chunks(PIPELINED) {
                 for answer in join_all(missing.iter().map(|user| self.rejoin(room, *user))).await {
                     answer?;

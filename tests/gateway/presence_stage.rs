@@ -75,6 +75,13 @@ impl Stage {
         command.query_async(&mut self.redis().await).await.unwrap()
     }
 
+    /// When a user's lease ends, by Redis's clock.
+    pub async fn lease(&self, user: i64) -> f64 {
+        let mut command = redis::cmd("ZSCORE");
+        command.arg(keyspace::presence(self.room)).arg(user);
+        command.query_async(&mut self.redis().await).await.unwrap()
+    }
+
     pub async fn listen(&self) -> Announcements {
         let channel = keyspace::channel(Topic::Room(self.room));
         let mut subscriber = redis::Client::open(self.server.url(3)).unwrap().get_async_pubsub().await.unwrap();
