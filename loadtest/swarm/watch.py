@@ -3,8 +3,8 @@
     watch.py WORK OUT
 
 WORK is the folder of `run`: it holds a pid file for each gateway, and `over` when the run is. OUT becomes JSON. A process that
-was replaced goes on counting where the one before it ended, so that CPU time only grows. Every few seconds also what Postgres
-and Redis used, and how many messages the gateways have written in how many transactions (their metrics, at port OPS_BASE + NUMBER).
+was replaced goes on counting where the one before it ended, so that CPU time only grows. Every few seconds also the gateways' memory
+with the pages that they share counted once (PSS: of several processes of one program, each has its text), what Postgres and Redis used, and how many messages the gateways have written in how many transactions (their metrics, at port OPS_BASE + NUMBER).
 """
 
 import glob
@@ -25,6 +25,12 @@ def stat(pid: int) -> tuple[float, int, int]:
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / tick, int(fields[21]) * page // 1024, int(fields[1])
+
+
+def share(pid: int) -> int:
+    """Resident KiB, each page divided by the processes that have it."""
+    found = re.search(r"^Pss:\s+(\d+) kB$", read(f"/proc/{pid}/smaps_rollup"), re.M)
+    return int(found[1]) if found else 0
 
 
 def read(path: str) -> str:
@@ -118,6 +124,7 @@ while not os.path.exists(os.path.join(work, "over")):
     if (swarm := read(os.path.join(work, "swarm"))).isdigit():
         sample["swarm_cpu_s"], sample["swarm_rss_kib"] = family([int(swarm)])
     if len(samples) % 5 == 0:
+        sample["pss_kib"] = sum(share(process.pid) for process in gateways.values())
         sample["postgres_cpu_s"], _ = family([postgres])
         sample["redis_cpu_s"], sample["redis_rss_kib"] = family(redis)
         sample |= written(list(gateways))
