@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, watch};
 
+use super::orders::{Clerk, Orders};
 use super::{Bus, BusError, Control};
 use crate::domain::{InstanceName, Topic};
 use crate::keyspace;
@@ -74,7 +75,7 @@ struct Shard {
 /// Takes pushes from the connection. Runs inside the connection's task and must never wait.
 struct Router {
     door: Door,
-    control: mpsc::Sender<Control>,
+    orders: Clerk,
     /// The control channel was subscribed to once.
     obeyed_before: AtomicBool,
     probe: watch::Sender<u64>,
@@ -89,8 +90,8 @@ pub struct Subscription {
     pub subscriber: Subscriber,
     /// One for each shard.
     pub inboxes: Vec<Inbox>,
-    /// Orders from Django; when 1,024 wait, the next is dropped and counted.
-    pub control: mpsc::Receiver<Control>,
+    /// Orders from Django.
+    pub orders: Orders,
     /// For what comes by another way than this subscription.
     pub door: Door,
 }
@@ -121,7 +122,7 @@ impl Subscriber {
                 (Shard { queue, dropped: Arc::clone(&dropped) }, Inbox { queue: receiver, dropped })
             })
             .unzip();
-        let (control, orders) = mpsc::channel(1024);
+        let (clerk, orders) = Clerk::new(Arc::clone(&metrics));
         let (probe, seen) = watch::channel(0);
         let probe_channel: Arc<str> = keyspace::instance(instance).into();
         let unbroken = Arc::new(Mutex::new(Instant::now()));
@@ -129,7 +130,7 @@ impl Subscriber {
             Door { shards: senders.into(), interruptions: Arc::default(), unbroken, metrics: Arc::clone(&metrics) };
         let router = Router {
             door: door.clone(),
-            control,
+            orders: clerk,
             obeyed_before: AtomicBool::new(false),
             probe,
             probe_channel: Arc::clone(&probe_channel),
@@ -143,7 +144,7 @@ impl Subscriber {
         };
         subscribing.await.map_err(BusError::redis("subscribing to control"))?;
         let subscriber = Self { listener, probe: seen, probe_channel, door: door.clone() };
-        Ok(Subscription { subscriber, inboxes, control: orders, door })
+        Ok(Subscription { subscriber, inboxes, orders, door })
     }
 
     /// Subscribes to topics, and returns those that are confirmed.
@@ -240,7 +241,7 @@ impl Router {
                     } else if channel == keyspace::CONTROL.as_bytes() && self.obeyed_before.swap(true, Ordering::AcqRel)
                     {
                         // Subscribed to again: what was ordered in between is lost.
-                        self.order(Control::CatchUp);
+                        self.orders.take(Control::CatchUp);
                     }
                 }
             }
@@ -281,17 +282,9 @@ impl Router {
         }
     }
 
-    fn order(&self, order: Control) {
-        self.metrics.control_total.with_label_values(&[order.action()]).inc();
-        if self.control.try_send(order).is_err() {
-            tracing::error!("the control queue is full: an order was dropped");
-            self.metrics.bus_dropped_total.inc();
-        }
-    }
-
     fn control(&self, payload: &[u8]) {
         match Control::decode(payload) {
-            Ok(order) => self.order(order),
+            Ok(order) => self.orders.take(order),
             Err(error) => {
                 tracing::warn!(%error, "a control message was not obeyed");
                 self.metrics.bus_malformed_total.with_label_values(&["control"]).inc();

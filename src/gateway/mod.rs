@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin::{self, Admin, Tokens};
-use crate::bus::{Bus, Control, Subscriber, Subscription};
+use crate::bus::{Bus, Orders, Subscriber, Subscription};
 use crate::command::{BusOutlet, Mender};
 use crate::config::{Config, Files};
 use crate::health;
@@ -91,7 +91,7 @@ pub struct Gateway {
     cache: DjangoCache,
     sessions: Arc<Sessions>,
     subscriber: Subscriber,
-    orders: mpsc::Receiver<Control>,
+    orders: Orders,
     hangups: Signal,
     admin: Arc<Admin>,
     reloader: Arc<Reloader>,
@@ -133,7 +133,7 @@ impl Gateway {
 
         let moderator = moderator(&config.moderation, &lifecycle, &metrics).await?;
         let (store, bus, cache) = connect(&config, &metrics).await?;
-        let Subscription { subscriber, inboxes, control, door } =
+        let Subscription { subscriber, inboxes, orders, door } =
             Subscriber::start(&bus, &config.instance, shards(), Arc::clone(&metrics))
                 .await
                 .map_err(BuildError::unreachable("Redis (GATEWAY_REDIS_URL)"))?;
@@ -190,7 +190,7 @@ impl Gateway {
             cache,
             sessions,
             subscriber,
-            orders: control,
+            orders,
             hangups,
             admin,
             reloader,

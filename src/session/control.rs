@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{Sessions, warden};
-use crate::bus::Control;
 use crate::bus::control::Detail;
+use crate::bus::{Control, Orders};
 use crate::domain::{Decision, MessageId, RoomId, ThreadId, Topic};
 use crate::hub::Member;
 use crate::lifecycle::Lifecycle;
@@ -44,26 +44,15 @@ const DECISIONS: usize = 1_024;
 /// have a queue of their own: a ban does not wait behind them.
 ///
 /// Errands go on to whoever does them; when that is behind, they are dropped.
-pub async fn obey(
-    sessions: Arc<Sessions>,
-    mut orders: mpsc::Receiver<Control>,
-    errands: mpsc::Sender<Errand>,
-    lifecycle: Lifecycle,
-) {
+pub async fn obey(sessions: Arc<Sessions>, orders: Orders, errands: mpsc::Sender<Errand>, lifecycle: Lifecycle) {
     let (decisions, decided) = mpsc::channel(DECISIONS);
+    let Orders { mut queue, mut replaced } = orders;
     let obeying = async {
-        while let Some(order) = orders.recv().await {
+        while let Some(order) = queue.next().await {
             let what = format!("{order:?}");
             let errand = match order {
                 Control::Ask { id, instance, question } => Errand::Answer(Question { id, instance, question }),
                 Control::Reload => Errand::Reload,
-                Control::Replaced { user, connection } => {
-                    // Ours, and as frequent as returns: not worth a line on every instance.
-                    if let Some(member) = sessions.hub.members().get((user, connection)) {
-                        member.outbox.close(Close::REPLACED);
-                    }
-                    continue;
-                }
                 order => {
                     follow(&sessions, order, &decisions).await;
                     tracing::info!(order = what, "an order is obeyed");
@@ -76,9 +65,17 @@ pub async fn obey(
             }
         }
     };
+    // As frequent as returns: not worth a line on every instance.
+    let replacing = async {
+        while let Some(socket) = replaced.recv().await {
+            if let Some(member) = sessions.hub.members().get(socket) {
+                member.outbox.close(Close::REPLACED);
+            }
+        }
+    };
     tokio::select! {
         () = lifecycle.aborted() => {}
-        () = obeying => {}
+        _ = async { tokio::join!(obeying, replacing) } => {}
         () = decide(&sessions, decided) => {}
     }
 }
@@ -172,7 +169,7 @@ async fn follow(sessions: &Sessions, order: Control, decisions: &mpsc::Sender<(M
             let followed = user.map(Followed::User).into_iter().chain(room.map(Followed::Place));
             followed.for_each(|followed| follow::follow(followed, level, follow::LENGTH));
         }
-        Control::Ask { .. } | Control::Reload | Control::Replaced { .. } => {} // went on before
+        Control::Ask { .. } | Control::Reload | Control::Replaced { .. } => {} // went on before, or come by another queue
         Control::Moderation { message, decision } => {
             if decisions.try_send((message, decision)).is_err() {
                 tracing::error!(%message, "too many decisions wait: one was dropped");

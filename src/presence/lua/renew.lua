@@ -13,15 +13,20 @@ local ends = now + lease
 redis.call('HSETNX', state, 'epoch', string.format('%d%06d', clock[1], clock[2]))
 local epoch = redis.call('HGET', state, 'epoch')
 local silent = epoch ~= known and not redis.call('HGET', state, 'told')
-local missing = {}
+local known_ends = not silent and redis.call('ZMSCORE', presence, unpack(ARGV, 5))
+local online, seated, missing = {}, {}, {}
 for i = 5, #ARGV do
   local user = ARGV[i]
-  if silent or redis.call('ZSCORE', presence, user) then
-    redis.call('ZADD', presence, ends, user)
-    redis.call('ZADD', seats, ends, user .. '|' .. instance)
+  if silent or known_ends[i - 4] then
+    online[#online + 1], online[#online + 2] = ends, user
+    seated[#seated + 1], seated[#seated + 2] = ends, user .. '|' .. instance
   else
     missing[#missing + 1] = user
   end
+end
+if #online > 0 then
+  redis.call('ZADD', presence, unpack(online))
+  redis.call('ZADD', seats, unpack(seated))
 end
 redis.call('ZADD', places, ends, instance)
 redis.call('ZREMRANGEBYSCORE', seats, '-inf', now)
