@@ -163,6 +163,17 @@ with quietly():
                                check=True, stdout=subprocess.DEVNULL)
         super().start(stack)
 
+    def is_up(self) -> bool:
+        """When Django is loaded: whom it keeps waiting for longer than five seconds, Daphne closes."""
+        from urllib.error import HTTPError, URLError
+        from urllib.request import urlopen
+        try:
+            return bool(urlopen(f"http://127.0.0.1:{self.port}/", timeout=30))
+        except HTTPError:
+            return True  # whatever it says, it answers
+        except (URLError, OSError):
+            return False
+
     def command(self) -> list:
         return [self.python, "-m", "daphne", "-v", "0", "-e", f"tcp:{self.port}:interface=127.0.0.1:backlog=1000", "reference.asgi:application"]
 
