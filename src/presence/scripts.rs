@@ -39,28 +39,23 @@ pub(super) struct Renewed {
 pub(super) struct Scripts {
     connection: Connection,
     instance: InstanceName,
-    lease: f64,
-    live: u64,
-    last_lease: f64,
-    last_live: u64,
+    timing: Timing,
 }
 
 impl Scripts {
     pub(super) fn new(connection: Connection, instance: InstanceName, timing: Timing) -> Self {
-        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let (lease, last_lease) = (timing.lease().as_secs_f64(), timing.last_lease().as_secs_f64());
-        let (live, last_live) = (millis(timing.span), millis(timing.span + timing.last_lease() - timing.lease()));
-        Self { connection, instance, lease, live, last_lease, last_live }
+        Self { connection, instance, timing }
     }
 
     pub(super) async fn join(&self, room: RoomId, user: UserId, joined: &[u8]) -> Result<Joined, PresenceError> {
         let mut call = invocation(&JOIN, room);
-        call.arg(self.instance.as_str()).arg(self.lease).arg(self.live).arg(user.0).arg(joined);
+        let (lease, live) = self.timing.terms(false);
+        call.arg(self.instance.as_str()).arg(lease).arg(live).arg(user.0).arg(joined);
         let (first, online, epoch, expired, sample): (bool, u64, u64, u64, Vec<i64>) = self.ask(&call).await?;
         Ok(Joined { first, online, epoch, expired, sample: users(sample) })
     }
 
-    /// Renews what this instance has in a room. `leaving`: for the last time perhaps, see [`Timing::last_lease`].
+    /// Renews what this instance has in a room. `leaving`: for the last time perhaps, see [`Timing::terms`].
     pub(super) async fn renew(
         &self,
         room: RoomId,
@@ -69,7 +64,7 @@ impl Scripts {
         leaving: bool,
     ) -> Result<Renewed, PresenceError> {
         let mut call = invocation(&RENEW, room);
-        let (lease, live) = if leaving { (self.last_lease, self.last_live) } else { (self.lease, self.live) };
+        let (lease, live) = self.timing.terms(leaving);
         call.arg(self.instance.as_str()).arg(lease).arg(live).arg(known);
         for user in here {
             call.arg(user.0);
@@ -86,7 +81,7 @@ impl Scripts {
         gone: &[(UserId, bool, Vec<u8>)],
     ) -> Result<Vec<UserId>, PresenceError> {
         let mut call = invocation(&LEAVE, room);
-        call.arg(self.instance.as_str()).arg(known).arg(self.live);
+        call.arg(self.instance.as_str()).arg(known).arg(self.timing.terms(false).1);
         for (user, held, left) in gone {
             call.arg(user.0).arg(u8::from(*held)).arg(left.as_slice());
         }
@@ -152,11 +147,15 @@ impl Timing {
         self.span.mul_f64(0.75)
     }
 
-    /// How long a lease lasts that an instance renews while it drains. Its people come back on another one, some of them
+    /// What a script is told: a lease's seconds, and how many milliseconds the keys live, which is a quarter of the span more.
+    ///
+    /// The lease lasts for all of the span when the instance is `leaving`: its people come back on another one, some of them
     /// only after one that is being replaced too has refused them, and must not be seen leaving meanwhile. No longer than
     /// that: who leaves the other instance is seen leaving only when this lease has ended.
-    pub(super) fn last_lease(self) -> Duration {
-        self.span
+    fn terms(self, leaving: bool) -> (f64, u64) {
+        let lease = if leaving { self.span } else { self.lease() };
+        let live = lease + self.span / 4;
+        (lease.as_secs_f64(), u64::try_from(live.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Time between two renewals of the same room.

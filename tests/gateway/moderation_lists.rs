@@ -42,6 +42,13 @@ async fn lists_are_read_again_on_sighup_and_by_order_and_wrong_ones_are_not_take
     two.signal("HUP");
     reloaded("ok", 2.0).await;
     assert_eq!(say(&mut a, "a snarf once more").await["event"], "message_ack");
+
+    // The same lists once more: they are read, and nothing is made of them anew.
+    let made_anew = || one.log_lines().iter().filter(|line| line.contains("lists were read again")).count();
+    eventually("what was made is in the log", || async { made_anew() == 2 }).await;
+    stage.stack.order(json!({"action": "reload"})).await;
+    reloaded("ok", 3.0).await;
+    assert_eq!(made_anew(), 2);
 }
 
 #[tokio::test]
