@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{GatewayBuilder, RoomSpec, Stack, TestClient, TestGateway, TestRoom, TestUser};
+use crate::support::{GatewayBuilder, RoomSpec, Stack, TestClient, TestGateway, TestRoom, TestUser, eventually};
 
 fn without_limits(stack: &Stack) -> GatewayBuilder {
     stack.gateway().env("GATEWAY_LIMIT_MESSAGES_PER_MINUTE", 0).env("GATEWAY_LIMIT_MESSAGES_PER_HOUR", 0)
@@ -96,14 +96,10 @@ async fn who_comes_in_the_middle_sees_every_message_once() {
         let (stack, room, gateway) = (&stack, &room, [&one, &two][at % 2]);
         async move {
             // One after the other, so that they come all the time.
-            while sqlx::query_scalar::<_, i32>("SELECT message_count FROM community_room")
-                .fetch_one(stack.db())
-                .await
-                .unwrap()
-                < i32::try_from(at * 2).unwrap()
-            {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await; // a poll
-            }
+            let said =
+                || sqlx::query_scalar::<_, i32>("SELECT message_count FROM community_room").fetch_one(stack.db());
+            let enough = i32::try_from(at * 2).unwrap();
+            eventually("enough has been said", || async { said().await.unwrap() >= enough }).await;
             let mut client = gateway.dial(&room.path()).jwt(&stack.jwt(user)).connect().await;
             let state = client.expect_event("room_state").await;
             let first = state["messages"].as_array().unwrap().iter().map(|message| message["id"].clone());
