@@ -40,7 +40,7 @@ pub use mark::Mark;
 pub use pooler::{Pooler, look as look_for_pooler};
 pub use report::{Report, Reported};
 pub use row::{Account, Membership};
-pub use settings::{Settings, is_identifier};
+pub use settings::{PLANNING, Settings, is_identifier};
 pub use sql::{NamedQuery, queries};
 pub use thread::{NewThread, ThreadState, Threaded};
 pub use writer::{

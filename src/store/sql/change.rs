@@ -30,7 +30,7 @@ fn it(judge: &str) -> String {
                          {judge}
                          ELSE 'ok' END AS verdict
                FROM community_message m LEFT JOIN community_thread t ON t.id = m.thread_id
-              WHERE m.id = $2 AND m.room_id = $1)"
+              WHERE m.id = $2 AND (m.room_id = $1) IS TRUE)"
     )
 }
 

@@ -20,7 +20,7 @@ pub(super) const REPORT: &str = "
                                FROM community_moderationqueue o
                                JOIN community_moderationqueue_reporters p ON p.moderationqueue_id = o.id
                               WHERE o.message_id = m.id) r ON true
-         WHERE m.id = $2 AND m.room_id = $1),
+         WHERE m.id = $2 AND (m.room_id = $1) IS TRUE),
     made AS (
         INSERT INTO community_moderationqueue (id, status, ai_flagged, ai_scores, ai_reason, report_count,
                report_reasons, review_notes, created_at, updated_at, message_id)

@@ -43,14 +43,14 @@ macro_rules! names {
 
 /// `$1` room, `$2` thread.
 pub(super) const THREAD: &str =
-    concat!("SELECT ", columns!(), " FROM community_thread t WHERE t.id = $2 AND t.room_id = $1");
+    concat!("SELECT ", columns!(), " FROM community_thread t WHERE t.id = $2 AND (t.room_id = $1) IS TRUE");
 
 /// `$1` room, `$2` message: the thread that answers to it go to, if there is one already.
 pub(super) const THREAD_OF: &str = "
     SELECT COALESCE(m.thread_id, (SELECT t.id FROM community_thread t
                                    WHERE t.parent_message_id = m.id AND t.room_id = m.room_id
                                    ORDER BY t.created_at, t.id LIMIT 1))
-      FROM community_message m WHERE m.id = $2 AND m.room_id = $1";
+      FROM community_message m WHERE m.id = $2 AND (m.room_id = $1) IS TRUE";
 
 /// `$1` room, `$2` the new thread, `$3` its creator, `$4` the parent message, `$5` the title.
 ///
@@ -60,7 +60,7 @@ pub(super) const CREATE_THREAD: &str = concat!(
     "WITH parent AS MATERIALIZED (
          SELECT m.id, m.thread_id, m.author_id, regexp_replace(left(m.content, 80), '\\s+', ' ', 'g') AS words
            FROM community_message m
-          WHERE m.id = $4 AND m.room_id = $1 AND NOT m.is_hidden AND m.message_type <> 'deleted'),
+          WHERE m.id = $4 AND (m.room_id = $1) IS TRUE AND NOT m.is_hidden AND m.message_type <> 'deleted'),
      found AS MATERIALIZED (
          SELECT t.* FROM community_thread t
           WHERE t.parent_message_id = $4 AND t.room_id = $1 ORDER BY t.created_at, t.id LIMIT 1),
@@ -91,7 +91,7 @@ pub(super) const CREATE_THREAD: &str = concat!(
 
 /// `$1` room, `$2` thread, `$3` locked. Answers as [`CREATE_THREAD`] does.
 pub(super) const LOCK_THREAD: &str = concat!(
-    "WITH it AS MATERIALIZED (SELECT t.id, t.is_locked FROM community_thread t WHERE t.id = $2 AND t.room_id = $1),
+    "WITH it AS MATERIALIZED (SELECT t.id, t.is_locked FROM community_thread t WHERE t.id = $2 AND (t.room_id = $1) IS TRUE),
      changed AS (
          UPDATE community_thread t SET is_locked = $3, updated_at = clock_timestamp()
            FROM it WHERE t.id = it.id AND it.is_locked <> $3 RETURNING ",
@@ -108,7 +108,7 @@ pub(super) const ARCHIVE_THREAD: &str = concat!(
     "WITH it AS MATERIALIZED (
          SELECT t.id, ",
     archived!(),
-    " AS is_archived FROM community_thread t WHERE t.id = $2 AND t.room_id = $1),
+    " AS is_archived FROM community_thread t WHERE t.id = $2 AND (t.room_id = $1) IS TRUE),
      changed AS (
          UPDATE community_thread t
             SET is_archived = $3, updated_at = clock_timestamp(),
@@ -126,7 +126,7 @@ pub(super) const ARCHIVE_THREAD: &str = concat!(
 /// `$1` room, `$2` thread, `$3` how many. One row of nulls when the thread is empty, none when there is none.
 pub(super) fn latest(neighbours: &str, newest_first: &str) -> String {
     format!(
-        "WITH t AS (SELECT id FROM community_thread WHERE id = $2 AND room_id = $1),
+        "WITH t AS (SELECT id FROM community_thread WHERE id = $2 AND (room_id = $1) IS TRUE),
               m AS (SELECT {PAGE} FROM community_message m
                      WHERE m.thread_id = (SELECT id FROM t) AND NOT m.is_hidden {newest_first} LIMIT $3)
          SELECT {MESSAGE} FROM t LEFT JOIN m ON true {neighbours} {newest_first}"
@@ -137,7 +137,7 @@ pub(super) fn latest(neighbours: &str, newest_first: &str) -> String {
 pub(super) fn history(neighbours: &str, newest_first: &str) -> String {
     format!(
         "WITH cursor AS (SELECT c.created_at, c.id, c.thread_id FROM community_message c
-                          WHERE c.id = $3 AND c.thread_id = $2 AND c.room_id = $1),
+                          WHERE c.id = $3 AND (c.thread_id = $2 AND c.room_id = $1) IS TRUE),
               m AS (SELECT {PAGE} FROM community_message m
                      WHERE m.thread_id = (SELECT thread_id FROM cursor)
                        AND m.created_at <= (SELECT created_at FROM cursor)

@@ -41,11 +41,11 @@ pub(super) fn write(user_table: &str) -> String {
                              * interval '1 microsecond' AS at
                FROM draft d
                LEFT JOIN room r ON r.id = d.room_id
-               LEFT JOIN LATERAL (SELECT id, is_locked, is_archived, last_message_at, created_at, auto_archive_after_hours
-                                    FROM community_thread
-                                   WHERE id = d.thread_id AND room_id = d.room_id OFFSET 0) t ON true
-               LEFT JOIN LATERAL (SELECT id, author_id, content, is_hidden FROM community_message
-                                   WHERE id = d.reply_to_id AND room_id = d.room_id OFFSET 0) p ON true
+               LEFT JOIN LATERAL (SELECT id, room_id, is_locked, is_archived, last_message_at, created_at,
+                                         auto_archive_after_hours
+                                    FROM community_thread WHERE id = d.thread_id OFFSET 0) t ON t.room_id = d.room_id
+               LEFT JOIN LATERAL (SELECT id, room_id, author_id, content, is_hidden FROM community_message
+                                   WHERE id = d.reply_to_id OFFSET 0) p ON p.room_id = d.room_id
                LEFT JOIN LATERAL (SELECT id, username FROM \"{user_table}\" WHERE id = p.author_id OFFSET 0) b ON true),
          message AS (
              INSERT INTO community_message (id, room_id, thread_id, author_id, reply_to_id, content, message_type,
@@ -103,4 +103,4 @@ pub(super) const SENT_AT: &str = "
       LEFT JOIN LATERAL (SELECT source, reason FROM community_moderationaction
                           WHERE target_message_id = m.id AND action_type = 'hide' AND is_active
                             AND source IN ('ai', 'system') ORDER BY created_at LIMIT 1) a ON true
-     WHERE m.id = $1 AND m.author_id = $2";
+     WHERE m.id = $1 AND (m.author_id = $2) IS TRUE";
