@@ -158,8 +158,8 @@ impl Timing {
         (lease.as_secs_f64(), u64::try_from(live.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// Time between two renewals of the same room.
+    /// Time between two renewals of the same room: two of them may fail.
     pub(super) fn round(self) -> Duration {
-        self.lease() / 4
+        self.lease() / 3
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct Sql {
     pub history: Arc<str>,
     pub mark_read: Arc<str>,
     pub write: Arc<str>,
+    pub write_plain: Arc<str>,
     pub outcome: Arc<str>,
     pub present: Arc<str>,
     pub messages: Arc<str>,
@@ -75,6 +76,7 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
         ("history", sql.history),
         ("mark_read", sql.mark_read),
         ("write", sql.write),
+        ("write_plain", sql.write_plain),
         ("outcome", sql.outcome),
         ("present", sql.present),
         ("messages", sql.messages),
@@ -179,6 +181,7 @@ impl Sql {
                            AND (s.last_read_at IS NULL OR s.last_read_at < m.created_at)"
                 .into(),
             write: write::write(user_table).into(),
+            write_plain: write::write_plain().into(),
             outcome: "SELECT pg_xact_status($1::text::xid8)".into(),
             messages: format!(
                 "WITH m AS (SELECT {PAGE} FROM (SELECT DISTINCT unnest($1::uuid[])) k(id)

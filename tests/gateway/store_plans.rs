@@ -65,6 +65,10 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
              ARRAY['[]'], ARRAY['[]'], ARRAY['{message}']::uuid[], ARRAY[NULL]::uuid[], ARRAY[NULL]::uuid[], \
              ARRAY[false], ARRAY['{new}']::uuid[], ARRAY['{new}']::uuid[], ARRAY['ai'], ARRAY['rude'], ARRAY['{{}}']"
         ),
+        "write_plain" => format!(
+            "ARRAY['{new}']::uuid[], ARRAY['{room}']::uuid[], ARRAY[20]::bigint[], ARRAY['hello'], ARRAY['text'], \
+             ARRAY['[]'], ARRAY['[]']"
+        ),
         "report" => format!("'{room}', '{message}', 20, '{new}', ARRAY[1]::bigint[], 'rude', 3"),
         "decide" => format!("'{message}', 'approved'"),
         "thread" | "thread_of" | "author_of" => format!("'{room}', '{message}'"),

@@ -156,7 +156,12 @@ impl Store {
         drafts: &[&Draft],
         outlet: &O,
     ) -> Result<Verdicts, Failed> {
-        let rows = link.rows(&self.inner.sql.write, pack(drafts)?, self.statement()).await?;
+        let sql = &self.inner.sql;
+        let rows = if drafts.iter().all(|draft| is_plain(draft)) {
+            link.rows(&sql.write_plain, pack_plain(drafts)?, self.statement()).await?
+        } else {
+            link.rows(&sql.write, pack(drafts)?, self.statement()).await?
+        };
         let mut placed = rows.iter().map(Placed::read).collect::<Result<Vec<_>, _>>()?;
         if placed.len() != drafts.len() {
             return Err(StoreError::Unreadable("a batch came back incomplete".to_owned()).into());
@@ -313,7 +318,25 @@ fn marks<'d>(drafts: &[&'d Draft], what: impl Fn(&'d Mark) -> &'d str) -> Vec<Op
     drafts.iter().map(|draft| draft.mark.as_ref().map(&what)).collect()
 }
 
-/// The arrays of the writing statement.
+/// Nothing but its room is looked at or changed for it.
+fn is_plain(draft: &Draft) -> bool {
+    draft.dm_thread.is_none() && draft.thread_id.is_none() && draft.reply_to.is_none() && draft.mark.is_none()
+}
+
+/// The arrays of the statement that writes plain messages.
+fn pack_plain(drafts: &[&Draft]) -> Result<sqlx::postgres::PgArguments, StoreError> {
+    arguments!(
+        drafts.iter().map(|draft| draft.id.0).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.room_id.0).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.author.0).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.content.as_str()).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.message_type).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.attachments.as_str()).collect::<Vec<_>>(),
+        drafts.iter().map(|draft| draft.mentions.as_str()).collect::<Vec<_>>(),
+    )
+}
+
+/// The arrays of the statement that writes any messages.
 fn pack(drafts: &[&Draft]) -> Result<sqlx::postgres::PgArguments, StoreError> {
     arguments!(
         drafts.iter().map(|draft| draft.id.0).collect::<Vec<_>>(),
