@@ -6,11 +6,13 @@
 mod deliver;
 mod held;
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use self::deliver::Round;
 use self::held::Held;
@@ -106,28 +108,39 @@ pub(super) struct Accepted {
 pub struct Gathering {
     topic: Topic,
     state: Mutex<State>,
-    subscribed: watch::Sender<bool>,
+    subscribed: AtomicBool,
+    /// Wakes those who wait for that. Apart, because a channel that holds the value takes ten times the memory, and there
+    /// is one for each room.
+    told: Notify,
     outbox_limit: usize,
     metrics: Arc<Metrics>,
 }
 
 impl Gathering {
     pub(super) fn new(topic: Topic, outbox_limit: usize, metrics: Arc<Metrics>) -> Self {
-        Self { topic, state: Mutex::default(), subscribed: watch::Sender::new(false), outbox_limit, metrics }
+        let (state, subscribed, told) = (Mutex::default(), AtomicBool::new(false), Notify::new());
+        Self { topic, state, subscribed, told, outbox_limit, metrics }
     }
 
     /// Resolves when the topic's channel is subscribed to.
     pub(super) async fn subscribed(&self) {
-        // The sender lives in this very struct.
-        let _ = self.subscribed.subscribe().wait_for(|subscribed| *subscribed).await;
+        let mut told = pin!(self.told.notified());
+        // Listens before it looks, so that what is set in between is heard.
+        told.as_mut().enable();
+        while !self.is_subscribed() {
+            told.as_mut().await;
+            told.set(self.told.notified());
+            told.as_mut().enable();
+        }
     }
 
-    pub(super) fn set_subscribed(&self, subscribed: bool) {
-        self.subscribed.send_replace(subscribed);
+    pub(super) fn set_subscribed(&self) {
+        self.subscribed.store(true, Ordering::Release);
+        self.told.notify_waiters();
     }
 
     pub(super) fn is_subscribed(&self) -> bool {
-        *self.subscribed.borrow()
+        self.subscribed.load(Ordering::Acquire)
     }
 
     /// How many have a seat.

@@ -77,7 +77,7 @@ async fn subscribe(hub: &Hub, topics: Vec<Topic>) {
         match (position, hub.gathering(topic)) {
             (Ok(position), Some(gathering)) => {
                 gathering.begin(position, interruptions, asked);
-                gathering.set_subscribed(true);
+                gathering.set_subscribed();
             }
             (Err(error), _) => {
                 tracing::warn!(%error, %topic, "reading a position failed, trying again");
