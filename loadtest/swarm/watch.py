@@ -5,7 +5,7 @@
 WORK is the folder of `run`: it holds a pid file for each gateway, and `over` when the run is. OUT becomes JSON. A process that
 was replaced goes on counting where the one before it ended, so that CPU time only grows. Every few seconds also the gateways'
 memory with the pages that they share counted once (PSS: of several processes of one program, each has its text), what Postgres
-and Redis used, and how many messages the gateways have written in how many transactions (their metrics, at port OPS_BASE + NUMBER).
+and Redis used, what the machine's host gave to others while something here could have run, and how many messages the gateways have written in how many transactions (their metrics, at port OPS_BASE + NUMBER).
 """
 
 import glob
@@ -128,6 +128,7 @@ while not os.path.exists(os.path.join(work, "over")):
         sample["pss_kib"] = sum(share(process.pid) for process in gateways.values())
         sample["postgres_cpu_s"], _ = family([postgres])
         sample["redis_cpu_s"], sample["redis_rss_kib"] = family(redis)
+        sample["stolen_cpu_s"] = int(read("/proc/stat").split()[8]) / tick
         sample |= written(list(gateways))
         memory = dict(line.split(":", 1) for line in read("/proc/meminfo").splitlines())
         sample["available_kib"] = int(memory["MemAvailable"].split()[0])
