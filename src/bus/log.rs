@@ -224,6 +224,26 @@ impl Log {
         BusError::within("publishing", publish.query_async(&mut self.connection.clone())).await
     }
 
+    /// Where many topics stand, in their order; `None` of those that Redis does not tell. One command, but in a Cluster,
+    /// where each is in a slot of its own.
+    pub async fn positions(&self, topics: &[Topic]) -> Vec<Option<Position>> {
+        let together = if keyspace::are_ids_tagged() { 1 } else { topics.len().max(1) };
+        let parts = topics.chunks(together).map(|part| async move {
+            match self.look_up(part).await {
+                Ok(found) => found.into_iter().map(|(position, _)| Some(position)).collect(),
+                // One key that somebody else wrote must not keep the others from being looked at.
+                Err(BusError::Redis { .. }) if part.len() > 1 => {
+                    join_all(part.iter().map(|topic| async { self.position(*topic).await.ok() })).await
+                }
+                Err(error) => {
+                    tracing::debug!(%error, topics = part.len(), "positions could not be read");
+                    vec![None; part.len()]
+                }
+            }
+        });
+        join_all(parts).await.into_iter().flatten().collect()
+    }
+
     /// Where a topic stands.
     ///
     /// # Errors
@@ -237,14 +257,25 @@ impl Log {
     /// # Errors
     /// When Redis does not answer in time.
     pub async fn position_and_notes(&self, topic: Topic) -> Result<(Position, Vec<Note>), BusError> {
-        let mut call = POSITION.key(keyspace::position(topic));
-        call.key(keyspace::log(topic)).key(keyspace::taken(topic)).key(keyspace::index(topic));
+        Ok(self.look_up(&[topic]).await?.pop().unwrap_or_default())
+    }
+
+    /// Where topics of one slot stand, and what their offsets are for that are taken and not published.
+    async fn look_up(&self, topics: &[Topic]) -> Result<Vec<(Position, Vec<Note>)>, BusError> {
+        let mut call = POSITION.prepare_invoke();
+        for topic in topics {
+            call.key(keyspace::position(*topic)).key(keyspace::log(*topic));
+            call.key(keyspace::taken(*topic)).key(keyspace::index(*topic));
+        }
         call.arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
         let mut connection = self.connection.clone();
-        let answer = BusError::within("reading a position", call.invoke_async(&mut connection));
-        let (epoch, published, time, taken, notes): (String, u64, Option<i64>, u64, Vec<String>) = answer.await?;
-        let position = Position { epoch: parse_epoch(&epoch), published, taken, time: time.map(Micros) };
-        Ok((position, notes.iter().filter_map(|note| note.parse().ok()).collect()))
+        let answer = BusError::within("reading positions", call.invoke_async(&mut connection));
+        let found: Vec<(String, u64, Option<i64>, u64, Vec<String>)> = answer.await?;
+        let read = |(epoch, published, time, taken, notes): (String, u64, Option<i64>, u64, Vec<String>)| {
+            let position = Position { epoch: parse_epoch(&epoch), published, taken, time: time.map(Micros) };
+            (position, notes.iter().filter_map(|note| note.parse().ok()).collect())
+        };
+        Ok(found.into_iter().map(read).collect())
     }
 
     /// What each of the offsets from `first` to `last` is for, if that was noted and it is not published.

@@ -20,7 +20,7 @@ use crate::wire::event::Place;
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
 /// How soon a topic is compared again at whose end something is taken and not published.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// How many topics are compared at once, in one round trip.
+/// How many topics are compared at once, in one command.
 const AT_ONCE: usize = 64;
 /// How long after a failure the doubtful topics are tried again.
 const RETRY: Duration = Duration::from_millis(250);
@@ -60,18 +60,28 @@ pub(super) async fn run(hub: Arc<Hub>, lifecycle: Lifecycle) {
 
 /// Repairs topics side by side; returns those that could not be compared.
 async fn repair_all(hub: &Hub, topics: &[Topic]) -> Vec<Topic> {
-    let repairs = topics.iter().map(|topic| async move {
-        let gathering = hub.gathering(*topic).filter(|gathering| gathering.has_begun())?;
-        let error = repair(hub, *topic, &gathering).await.err()?;
-        tracing::debug!(%topic, %error, "a position could not be compared, trying again");
+    let begun = |topic: &Topic| hub.gathering(*topic).filter(|gathering| gathering.has_begun());
+    let (topics, gatherings): (Vec<Topic>, Vec<_>) =
+        topics.iter().filter_map(|topic| Some((*topic, begun(topic)?))).unzip();
+    let interruptions = hub.subscriber.interruptions();
+    let positions = hub.bus.log().positions(&topics).await;
+    let repairs = topics.iter().zip(&gatherings).zip(positions).map(|((topic, gathering), position)| async move {
+        let Some(position) = position else { return Some(*topic) };
+        let error = repair(hub, *topic, gathering, position, interruptions).await.err()?;
+        tracing::debug!(%topic, %error, "a topic could not be repaired, trying again");
         Some(*topic)
     });
     join_all(repairs).await.into_iter().flatten().collect()
 }
 
-async fn repair(hub: &Hub, topic: Topic, gathering: &Arc<Gathering>) -> Result<(), BusError> {
-    let interruptions = hub.subscriber.interruptions();
-    let position = hub.bus.log().position(topic).await?;
+/// Repairs a topic that stands there. `interruptions` is from before that was read.
+async fn repair(
+    hub: &Hub,
+    topic: Topic,
+    gathering: &Arc<Gathering>,
+    position: Position,
+    interruptions: u64,
+) -> Result<(), BusError> {
     let (hole, lost) = gathering.compare(position, interruptions);
     if lost {
         tracing::warn!(%topic, "the log began anew while nobody listened: its clients get a state");

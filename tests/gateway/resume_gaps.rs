@@ -1,7 +1,15 @@
 //! What was published and did not arrive, while everything seemed to be well.
 
+use std::sync::Arc;
+
+use community_gateway::bus::Bus;
+use community_gateway::domain::{RoomId, Topic};
+use community_gateway::keyspace;
+use community_gateway::telemetry::Metrics;
+use uuid::Uuid;
+
 use crate::outages_stage::pair;
-use crate::support::{Stack, eventually};
+use crate::support::{RedisServer, Stack, eventually};
 
 /// Lets Redis obey commands, or not.
 async fn rules(stack: &Stack, rules: &[&str]) {
@@ -51,4 +59,27 @@ async fn an_instance_that_hears_nothing_is_not_ready_although_redis_answers_and_
     }
     pair.talk("after").await;
     pair.has_lost_nothing().await;
+}
+
+#[tokio::test]
+async fn many_topics_are_asked_about_at_once_and_a_spoilt_one_keeps_nothing_from_the_others() {
+    let server = RedisServer::start().await;
+    let bus = Bus::connect(&server.deployment(3), Arc::new(Metrics::new().unwrap())).await.unwrap();
+    let topics: Vec<Topic> = (1..=70).map(|number| Topic::Room(RoomId(Uuid::from_u128(number)))).collect();
+    bus.log().reserve(&[(topics[1], 3)], &[]).await.unwrap();
+    let one_by_one = bus.log().position(topics[1]).await.unwrap();
+    assert_eq!(one_by_one.taken, 3);
+
+    let positions = bus.log().positions(&topics).await;
+    assert_eq!(positions.len(), topics.len());
+    assert_eq!(positions[1], Some(one_by_one));
+    assert!(positions.iter().all(|position| position.is_some_and(|position| position.epoch != 0)), "{positions:?}");
+
+    let mut redis = redis::Client::open(server.url(3)).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let spoilt = keyspace::position(topics[0]);
+    redis::cmd("SET").arg(&spoilt).arg("somebody else's").exec_async(&mut redis).await.unwrap();
+    let after = bus.log().positions(&topics).await;
+    assert_eq!(after[0], None);
+    assert_eq!(after[1..], positions[1..]);
+    assert_eq!(bus.log().positions(&[]).await, []);
 }

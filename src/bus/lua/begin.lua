@@ -1,7 +1,8 @@
 -- Begins an epoch if there is none, or if the server has lived another life since: one that was restarted from disk, or a
 -- replica that took over, may have forgotten the newest offsets, which must not be given out again.
+local life
 local function begin(position, log, taken, index, fresh)
-  local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
+  life = life or string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
   local there = redis.call('HMGET', position, 'epoch', 'life')
   if there[1] and there[2] == life then return end
   local clock = redis.call('TIME')
