@@ -14,6 +14,8 @@ mod write;
 
 use std::sync::Arc;
 
+pub(super) use write::COLUMNS;
+
 /// Every statement, ready for use.
 pub(super) struct Sql {
     pub user_table: Box<str>,

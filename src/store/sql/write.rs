@@ -42,8 +42,9 @@ pub(super) fn write(user_table: &str) -> String {
                                    WHERE id = d.reply_to_id OFFSET 0) p ON p.room_id = d.room_id
                LEFT JOIN LATERAL (SELECT id, username FROM \"{user_table}\" WHERE id = p.author_id OFFSET 0) b ON true),
          message AS (
-             INSERT INTO community_message ({COLUMNS}, thread_id, reply_to_id, is_flagged, is_hidden)
-             SELECT {VALUES}, thread_id, answered_id, queue_id IS NOT NULL, action_id IS NOT NULL
+             INSERT INTO community_message ({COLUMNS})
+             SELECT id, room_id, thread_id, author_id, answered_id, content, message_type, attachments::jsonb, '[]',
+                    mentions::jsonb, '{{}}', false, NULL, queue_id IS NOT NULL, action_id IS NOT NULL, false, at, at
                FROM placed WHERE verdict = 'ok' ORDER BY n),
          queued AS (
              INSERT INTO community_moderationqueue (id, status, ai_flagged, ai_scores, ai_reason, report_count,
@@ -89,8 +90,10 @@ pub(super) fn write_plain() -> String {
              SELECT d.*, CASE {NO_ROOM} ELSE 'ok' END AS verdict, {AT} AS at
                FROM draft d LEFT JOIN room r ON r.id = d.room_id),
          message AS (
-             INSERT INTO community_message ({COLUMNS}, thread_id, reply_to_id, is_flagged, is_hidden)
-             SELECT {VALUES}, NULL, NULL, false, false FROM placed WHERE verdict = 'ok' ORDER BY n),
+             INSERT INTO community_message ({COLUMNS})
+             SELECT id, room_id, NULL, author_id, NULL, content, message_type, attachments::jsonb, '[]',
+                    mentions::jsonb, '{{}}', false, NULL, false, false, false, at, at
+               FROM placed WHERE verdict = 'ok' ORDER BY n),
          {raised}
          SELECT verdict, at, NULL::uuid, NULL::boolean, NULL::text, NULL::bigint, NULL::text, pg_current_xact_id()::text,
                 NULL::int
@@ -112,11 +115,9 @@ const NO_ROOM: &str = "WHEN r.id IS NULL OR NOT r.is_active THEN 'gone' WHEN r.i
 /// A message's time.
 const AT: &str = "r.base + (row_number() OVER (PARTITION BY d.room_id ORDER BY d.n) - 1) * interval '1 microsecond'";
 
-/// What every new message has, and where it comes from.
-const COLUMNS: &str = "id, room_id, author_id, content, message_type, attachments, embeds, mentions, reaction_counts, \
-                       is_edited, edited_at, is_pinned, created_at, updated_at";
-const VALUES: &str = "id, room_id, author_id, content, message_type, attachments::jsonb, '[]', mentions::jsonb, '{}', \
-                      false, NULL, false, at, at";
+/// What the gateway gives a new message.
+pub(in crate::store) const COLUMNS: &str = "id, room_id, thread_id, author_id, reply_to_id, content, message_type, attachments, embeds, \
+     mentions, reaction_counts, is_edited, edited_at, is_flagged, is_hidden, is_pinned, created_at, updated_at";
 
 /// Counts messages for their rooms and their authors' memberships.
 fn raised(shown: &str) -> String {
