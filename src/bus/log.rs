@@ -58,6 +58,9 @@ impl Position {
     }
 }
 
+/// How `lua/position.lua` says where a topic stands: epoch, published, time, taken, notes.
+type Stands = (String, u64, Option<i64>, u64, Vec<String>);
+
 /// What an offset is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
@@ -270,8 +273,8 @@ impl Log {
         call.arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
         let mut connection = self.connection.clone();
         let answer = BusError::within("reading positions", call.invoke_async(&mut connection));
-        let found: Vec<(String, u64, Option<i64>, u64, Vec<String>)> = answer.await?;
-        let read = |(epoch, published, time, taken, notes): (String, u64, Option<i64>, u64, Vec<String>)| {
+        let found: Vec<Stands> = answer.await?;
+        let read = |(epoch, published, time, taken, notes): Stands| {
             let position = Position { epoch: parse_epoch(&epoch), published, taken, time: time.map(Micros) };
             (position, notes.iter().filter_map(|note| note.parse().ok()).collect())
         };
