@@ -5,7 +5,8 @@
 WORK is the folder of `run`: it holds a pid file for each gateway, and `over` when the run is. OUT becomes JSON. A process that
 was replaced goes on counting where the one before it ended, so that CPU time only grows. Every few seconds also the gateways'
 memory with the pages that they share counted once (PSS: of several processes of one program, each has its text), what Postgres
-and Redis used, what the machine's host gave to others while something here could have run, and how many messages the gateways have written in how many transactions (their metrics, at port OPS_BASE + NUMBER).
+and Redis used, what the machine's host gave to others while something here could have run, and how many messages the gateways have
+written in how many transactions (their metrics, at port OPS_BASE + NUMBER).
 """
 
 import glob

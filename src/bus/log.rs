@@ -234,9 +234,12 @@ impl Log {
         let parts = topics.chunks(together).map(|part| async move {
             match self.look_up(part).await {
                 Ok(found) => found.into_iter().map(|(position, _)| Some(position)).collect(),
-                // One key that somebody else wrote must not keep the others from being looked at.
-                Err(BusError::Redis { .. }) if part.len() > 1 => {
-                    join_all(part.iter().map(|topic| async { self.position(*topic).await.ok() })).await
+                // It answered: one key that somebody else wrote must not keep the others from being looked at.
+                Err(BusError::Redis { source, .. }) if part.len() > 1 && source.code().is_some() => {
+                    let told = |error: &BusError| tracing::debug!(%error, "a position could not be read");
+                    let one = |topic: &Topic| self.position(*topic);
+                    let alone = join_all(part.iter().map(one)).await;
+                    alone.into_iter().map(|position| position.inspect_err(told).ok()).collect()
                 }
                 Err(error) => {
                     tracing::debug!(%error, topics = part.len(), "positions could not be read");

@@ -219,8 +219,10 @@ impl Store {
 
 /// Packs the parameters of a statement.
 macro_rules! arguments {
-    ($($value:expr),+ $(,)?) => {{
-        let mut arguments = sqlx::postgres::PgArguments::default();
+    ($($value:expr),+ $(,)?) => { $crate::store::arguments!(sqlx::postgres::PgArguments::default(); $($value),+) };
+    // Behind others.
+    ($before:expr; $($value:expr),+ $(,)?) => {{
+        let mut arguments = $before;
         let packed: Result<(), sqlx::error::BoxDynError> = (|| {
             $( sqlx::Arguments::add(&mut arguments, $value)?; )+
             Ok(())

@@ -102,6 +102,19 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_plans_by_keys_and_pgbouncer_is_asked_for_nothing() {
+        let asked = |pgbouncer| {
+            let settings = Settings { pgbouncer, ..Settings::new("postgres://django@db/app") };
+            settings.options().expect("the settings are good").get_options().map(str::to_owned)
+        };
+        let direct = asked(false).expect("something is asked for");
+        for (name, value) in PLANNING {
+            assert!(direct.contains(&format!("-c {name}={value}")), "{direct}");
+        }
+        assert_eq!(asked(true), None, "it would refuse the connection");
+    }
+
+    #[test]
     fn settings_never_print_the_url() {
         let settings = Settings::new("postgres://django:secret@db/app");
         assert!(!format!("{settings:?}").contains("secret"));

@@ -88,4 +88,6 @@ async fn a_thousand_sockets_ten_times_leave_nothing_behind() {
         now.0 <= before.0 && now.1 <= before.1
     })
     .await;
+    let pool = gauge(&gateway, "store_connections_open").await;
+    assert!(pool <= 10.0, "GATEWAY_DB_POOL's default: {pool}");
 }

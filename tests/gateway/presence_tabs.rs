@@ -154,6 +154,9 @@ async fn a_draining_instance_leaves_its_users_longer_leases_for_the_way() {
     // No round of renewals is due for ten minutes, and what it gives is usually three quarters of the span.
     let is_longer = || async { stage.lease(1).await > usual + NEVER.as_secs_f64() / 5.0 };
     eventually("the lease is longer", is_longer).await;
+    for ends in [usual, stage.lease(1).await] {
+        assert_eq!(ends % 1.0, 0.0, "whole seconds, which Redis keeps as integers");
+    }
     drop(stay);
     assert_eq!(stage.online().await, BTreeSet::from([1]));
 }

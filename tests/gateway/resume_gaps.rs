@@ -70,7 +70,14 @@ async fn many_topics_are_asked_about_at_once_and_a_spoilt_one_keeps_nothing_from
     let one_by_one = bus.log().position(topics[1]).await.unwrap();
     assert_eq!(one_by_one.taken, 3);
 
+    let scripts = || async {
+        let told: String = server.command(&["INFO", "commandstats"]).await;
+        let calls = told.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap();
+        calls.split(',').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = scripts().await;
     let positions = bus.log().positions(&topics).await;
+    assert_eq!(scripts().await, before + 1, "one command");
     assert_eq!(positions.len(), topics.len());
     assert_eq!(positions[1], Some(one_by_one));
     assert!(positions.iter().all(|position| position.is_some_and(|position| position.epoch != 0)), "{positions:?}");

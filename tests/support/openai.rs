@@ -316,7 +316,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
         };
         tokio::select! {
             () = wait => {}
-            () = gone(&stream) => {
+            () = gone(&mut stream, &mut bytes) => {
                 shared.abandoned.send_modify(|abandoned| *abandoned += 1);
                 return;
             }
@@ -327,11 +327,9 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Resolves when the client closes.
-async fn gone(stream: &TcpStream) {
-    while stream.peek(&mut [0]).await.is_ok_and(|read| read > 0) {
-        tokio::time::sleep(Duration::from_millis(10)).await; // what it wrote and nobody reads stays readable
-    }
+/// Resolves when the client closes. What it writes meanwhile is kept for the next request.
+async fn gone(stream: &mut TcpStream, bytes: &mut Vec<u8>) {
+    while stream.read_buf(bytes).await.is_ok_and(|read| read > 0) {}
 }
 
 /// Reads one request; `None` at the end of the connection.

@@ -1,6 +1,8 @@
+-- The server's life, looked up once for all the topics of a call.
+local life
+
 -- Begins an epoch if there is none, or if the server has lived another life since: one that was restarted from disk, or a
 -- replica that took over, may have forgotten the newest offsets, which must not be given out again.
-local life
 local function begin(position, log, taken, index, fresh)
   life = life or string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
   local there = redis.call('HMGET', position, 'epoch', 'life')

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -324,7 +324,7 @@ fn is_plain(draft: &Draft) -> bool {
 }
 
 /// The arrays of the statement that writes plain messages.
-fn pack_plain(drafts: &[&Draft]) -> Result<sqlx::postgres::PgArguments, StoreError> {
+fn pack_plain(drafts: &[&Draft]) -> Result<PgArguments, StoreError> {
     arguments!(
         drafts.iter().map(|draft| draft.id.0).collect::<Vec<_>>(),
         drafts.iter().map(|draft| draft.room_id.0).collect::<Vec<_>>(),
@@ -336,16 +336,9 @@ fn pack_plain(drafts: &[&Draft]) -> Result<sqlx::postgres::PgArguments, StoreErr
     )
 }
 
-/// The arrays of the statement that writes any messages.
-fn pack(drafts: &[&Draft]) -> Result<sqlx::postgres::PgArguments, StoreError> {
-    arguments!(
-        drafts.iter().map(|draft| draft.id.0).collect::<Vec<_>>(),
-        drafts.iter().map(|draft| draft.room_id.0).collect::<Vec<_>>(),
-        drafts.iter().map(|draft| draft.author.0).collect::<Vec<_>>(),
-        drafts.iter().map(|draft| draft.content.as_str()).collect::<Vec<_>>(),
-        drafts.iter().map(|draft| draft.message_type).collect::<Vec<_>>(),
-        drafts.iter().map(|draft| draft.attachments.as_str()).collect::<Vec<_>>(),
-        drafts.iter().map(|draft| draft.mentions.as_str()).collect::<Vec<_>>(),
+/// The arrays of the statement that writes any messages: those of the plain ones, and more.
+fn pack(drafts: &[&Draft]) -> Result<PgArguments, StoreError> {
+    arguments!(pack_plain(drafts)?;
         drafts.iter().map(|draft| draft.reply_to.map(|id| id.0)).collect::<Vec<_>>(),
         drafts.iter().map(|draft| draft.thread_id.map(|id| id.0)).collect::<Vec<_>>(),
         drafts.iter().map(|draft| draft.dm_thread.map(|id| id.0)).collect::<Vec<_>>(),
