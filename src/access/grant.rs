@@ -1,4 +1,4 @@
-//! What a user may do in a room: judged from Django's rows, remembered for a few seconds.
+//! What a user may do in a room: judged from Django's rows, and remembered from one look to the next.
 //!
 //! A grant is a memory, never the truth: it is forgotten when Django says that something changed, and soon by itself.
 
@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::memory::Memory;
 use crate::domain::{Hidden, Micros, Person, Role, Room, RoomId, ThreadId, Topic, Trust, UserId, Venue, Visibility};
-use crate::store::{Admission, Store, StoreError};
+use crate::store::{Admission, Fingerprint, Store, StoreError};
 use crate::wire::Code;
 
-/// How long a grant is believed without asking again.
-const LIFE: Duration = Duration::from_secs(5);
-/// The same for who returns: rights of those who are in are looked up every 15 seconds, and those of who returned within a
-/// second.
+/// How much longer than a round a grant is believed without asking again: the grants of those who are in are taken for true
+/// again in each, which may be late.
+const LATE: Duration = Duration::from_secs(5);
+/// How long one is believed that forbids to write: it may end by the clock alone, as a mute does.
+const FORBIDDEN: Duration = Duration::from_secs(5);
+/// How long it is believed of who returns, at least: what those may is looked up within a second.
 const RETURNING: Duration = Duration::from_secs(30);
 
 /// What one user may do in one room or direct conversation.
@@ -103,19 +105,26 @@ impl Grant {
             dm: dm.map(|dm| Box::new(Dm { thread: dm.thread, others: dm.others, agents: dm.agents })),
         })
     }
+
+    /// How long it is believed, of the time that is right for those that allow to write.
+    fn life(&self, most: Duration) -> Duration {
+        if self.may_write.is_ok() { most } else { most.min(FORBIDDEN) }
+    }
 }
 
 /// The grants of this instance.
 pub struct Grants {
     store: Store,
     memory: Memory,
+    /// How long a grant is believed without asking again.
+    life: Duration,
 }
 
 impl Grants {
-    /// Remembers nothing yet.
+    /// Remembers nothing yet. Each `round`, somebody looks whether what is remembered of those who are in is still so.
     #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self { store, memory: Memory::default() }
+    pub fn new(store: Store, round: Duration) -> Self {
+        Self { store, memory: Memory::default(), life: round + LATE }
     }
 
     /// What a user may do, remembered or looked up.
@@ -123,7 +132,7 @@ impl Grants {
     /// # Errors
     /// Why the user may do nothing, or that it cannot be told.
     pub async fn of(&self, venue: Venue, user: UserId) -> Result<Arc<Grant>, Denied> {
-        match self.memory.recall(venue, user, Instant::now(), LIFE) {
+        match self.memory.recall(venue, user, Instant::now(), |grant| grant.life(self.life)) {
             Some(grant) => Ok(grant),
             None => self.look_up(venue, user).await,
         }
@@ -134,15 +143,28 @@ impl Grants {
     /// # Errors
     /// Why the user may do nothing, or that it cannot be told.
     pub async fn of_returning(&self, venue: Venue, user: UserId) -> Result<Arc<Grant>, Denied> {
-        match self.memory.recall(venue, user, Instant::now(), RETURNING) {
+        match self.memory.recall(venue, user, Instant::now(), |_| RETURNING.max(self.life)) {
             Some(grant) => Ok(grant),
             None => self.look_up(venue, user).await,
         }
     }
 
-    /// Takes what was looked up and judged elsewhere, and is true now.
-    pub fn remember(&self, venue: Venue, user: UserId, grant: Grant) -> Arc<Grant> {
-        self.memory.remember(venue, user, grant, Instant::now())
+    /// Takes what was judged elsewhere from rows of this fingerprint, and is true now.
+    pub fn remember(&self, venue: Venue, user: UserId, grant: Grant, fingerprint: Fingerprint) -> Arc<Grant> {
+        self.memory.remember(venue, user, grant, Some(fingerprint), Instant::now())
+    }
+
+    /// The fingerprint of the rows that what is remembered was judged from, however old it is.
+    #[must_use]
+    pub fn fingerprint(&self, venue: Venue, user: UserId) -> Option<Fingerprint> {
+        self.memory.fingerprint(venue, user)
+    }
+
+    /// Takes what was judged from rows of this fingerprint for true now, for they are as they were. `None` when something
+    /// else is remembered by now, or nothing.
+    #[must_use]
+    pub fn renew(&self, venue: Venue, user: UserId, fingerprint: Fingerprint) -> Option<Arc<Grant>> {
+        self.memory.renew(venue, user, fingerprint, Instant::now())
     }
 
     /// What a user may do, looked up now.
@@ -152,7 +174,7 @@ impl Grants {
     pub async fn look_up(&self, venue: Venue, user: UserId) -> Result<Arc<Grant>, Denied> {
         let admission = self.store.admission(venue, user).await?;
         match Grant::judge(admission, Micros::now()) {
-            Ok(grant) => Ok(self.remember(venue, user, grant)),
+            Ok(grant) => Ok(self.memory.remember(venue, user, grant, None, Instant::now())),
             Err(denied) => {
                 self.memory.remove(venue, user);
                 Err(denied)
@@ -174,7 +196,7 @@ impl Grants {
 
     /// Gives back the memory of grants that nobody will believe any more. From time to time.
     pub fn sweep(&self) {
-        self.memory.sweep(Instant::now(), RETURNING);
+        self.memory.sweep(Instant::now(), RETURNING.max(self.life));
     }
 }
 
@@ -182,6 +204,15 @@ impl Grants {
 pub(super) mod tests {
     use super::*;
     use crate::store::{Account, DirectConversation, Membership};
+
+    #[test]
+    fn what_time_may_end_is_believed_for_seconds_and_the_rest_until_the_next_round() {
+        let round = Duration::from_secs(15);
+        assert_eq!(grant().life(round), round);
+        let muted = Grant { may_write: Err(Code::CannotSend), ..grant() };
+        assert_eq!(muted.life(round), FORBIDDEN);
+        assert_eq!(muted.life(Duration::from_secs(1)), Duration::from_secs(1));
+    }
 
     fn admission(visibility: Visibility, role: Option<(Role, bool)>) -> Admission {
         let person = Person { id: UserId(1), username: "ada".to_owned(), avatar_url: None, is_staff: false };

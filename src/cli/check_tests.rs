@@ -47,8 +47,8 @@ fn what_stands_in_the_way_is_wrong_and_the_rest_a_hint() {
     assert!(findings[2].text.contains("-2.5 s"), "{findings:?}");
 
     let old = store::schema::Findings {
-        version: "12.1".to_owned(),
-        major: 12,
+        version: "13.9".to_owned(),
+        major: 13,
         read_only: true,
         clock_skew: 0,
         port: Some(5432),

@@ -98,6 +98,8 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// Who is online.
     pub presence: Presence,
+    /// How long a round takes in which the rights of all are looked up.
+    pub rights: Duration,
     /// Longest drain after SIGTERM.
     pub drain: Duration,
     /// How long after SIGTERM the drain begins.
@@ -140,7 +142,7 @@ impl Config {
         let attachments = Attachments::read(reader);
         let moderation = Moderation::read(reader);
         let (heartbeat, presence) = (Heartbeat::read(reader), Presence::read(reader));
-        let (drain, drain_wait) = (timing::drain(reader), timing::drain_wait(reader));
+        let (rights, drain, drain_wait) = (timing::rights(reader), timing::drain(reader), timing::drain_wait(reader));
         let (log, trace) = (Log::read(reader), Trace::read(reader));
         Some(Self {
             listen: listen?,
@@ -159,6 +161,7 @@ impl Config {
             moderation: moderation?,
             heartbeat: heartbeat?,
             presence: presence?,
+            rights: rights?,
             drain: drain?,
             drain_wait: drain_wait?,
             log: log?,

@@ -18,6 +18,11 @@ const GRACE: Variable = Variable::new(
     "5",
     "wait before `user_left`, so that a reload does not show; shorter than the lease",
 );
+const RIGHTS: Variable = Variable::new(
+    "GATEWAY_RIGHTS_SECONDS",
+    "15",
+    "how often the rights and session versions of all who are connected are looked up, whatever Django said",
+);
 const DRAIN: Variable = Variable::new("GATEWAY_DRAIN_SECONDS", "30", "longest drain after SIGTERM");
 const DRAIN_WAIT: Variable = Variable::new(
     "GATEWAY_DRAIN_WAIT_SECONDS",
@@ -25,7 +30,7 @@ const DRAIN_WAIT: Variable = Variable::new(
     "time between SIGTERM and the drain in which `/readyz` says 503 and new sockets are welcome still, until balancers notice",
 );
 
-pub(super) const VARIABLES: &[Variable] = &[PING, IDLE, LEASE, GRACE, DRAIN, DRAIN_WAIT];
+pub(super) const VARIABLES: &[Variable] = &[PING, IDLE, LEASE, GRACE, RIGHTS, DRAIN, DRAIN_WAIT];
 
 /// When a silent peer is asked, and when it is given up.
 #[derive(Clone, Debug)]
@@ -71,6 +76,10 @@ impl Presence {
         }
         Some(Self { lease, grace })
     }
+}
+
+pub(super) fn rights(reader: &mut Reader<'_>) -> Option<Duration> {
+    reader.take(&RIGHTS, seconds(0.1..=3600.0))
 }
 
 pub(super) fn drain(reader: &mut Reader<'_>) -> Option<Duration> {

@@ -5,6 +5,9 @@ use super::{Micros, Role};
 /// Microseconds in a day.
 const DAY: i64 = 86_400_000_000;
 
+/// The day from which on days add nothing.
+const LAST_DAY: i64 = 14;
+
 /// A level of trust. A room's integers 0, 1 and 2 mean the same, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
@@ -25,10 +28,16 @@ impl Trust {
         }
         let days = (now.0 - since.0) / DAY;
         match (messages, days) {
-            (50.., 14..) => Self::Trusted,
+            (50.., LAST_DAY..) => Self::Trusted,
             (10.., 3..) => Self::Member,
             _ => Self::New,
         }
+    }
+
+    /// Whether time alone may still raise the level of who is there since then.
+    #[must_use]
+    pub fn grows(since: Micros, now: Micros) -> bool {
+        (now.0 - since.0) / DAY < LAST_DAY
     }
 
     /// The level that a room's integer asks for; what is above the known ones asks for the highest.
@@ -55,6 +64,17 @@ mod tests {
         assert_eq!(level(1_000, 13), Trust::Member);
         assert_eq!(level(49, 14), Trust::Member);
         assert_eq!(level(50, 14), Trust::Trusted);
+    }
+
+    #[test]
+    fn time_alone_raises_no_level_once_it_has_raised_the_last() {
+        for days in 0..20 {
+            let (now, later) = (Micros(days * DAY), Micros(1_000 * DAY));
+            let rises = (0..100).any(|messages| {
+                Trust::of(messages, Micros(0), now, None, false) != Trust::of(messages, Micros(0), later, None, false)
+            });
+            assert_eq!(Trust::grows(Micros(0), now), rises, "after {days} days");
+        }
     }
 
     #[test]

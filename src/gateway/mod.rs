@@ -223,7 +223,7 @@ impl Gateway {
             lifecycle.spawn_service("files", watching);
         }
         lifecycle.spawn_service("reload", self.reloader.on_hangup(self.hangups, lifecycle.clone()));
-        lifecycle.spawn_vital("warden", session::watch(Arc::clone(sessions), lifecycle.clone()));
+        lifecycle.spawn_vital("warden", session::watch(Arc::clone(sessions), self.config.rights, lifecycle.clone()));
         lifecycle.spawn_vital("tickets", session::renew(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_service("states", session::reload(Arc::clone(sessions), lifecycle.clone()));
         lifecycle.spawn_service("pulse", session::beat(Arc::clone(sessions), lifecycle.clone()));

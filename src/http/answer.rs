@@ -33,7 +33,7 @@ pub(super) enum Refused {
     AddressFull,
     /// The gateway has all the sockets it may have.
     SocketsFull,
-    /// More new sockets this second than the gateway takes.
+    /// More new sockets this second than the gateway takes, or too many on their way in.
     Busy,
     /// The gateway is going away.
     Draining,

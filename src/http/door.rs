@@ -66,6 +66,7 @@ pub(super) struct Admitted {
     pub since: Option<(u64, u64)>,
     pub address: IpAddr,
     pub guard: Guard,
+    pub entering: OwnedSemaphorePermit,
     pub connection: OnUpgrade,
 }
 
@@ -159,19 +160,21 @@ impl Door {
         entered
     }
 
-    /// Answers the request. There is only one: every answer closes the connection or takes it away from HTTP.
+    /// Answers the request. There is only one: every answer closes the connection or takes it away from HTTP. Without a
+    /// place among those that `entering` counts nobody is let in.
     pub fn answer<B: Body>(
         &self,
         mut request: Request<B>,
         peer: IpAddr,
         lifecycle: &Lifecycle,
         exchange: &Mutex<Exchange>,
+        entering: Option<OwnedSemaphorePermit>,
     ) -> Answer {
         let mut exchange = exchange.lock();
         exchange.answered = true;
         let admitted = match exchange.is_misplaced {
             true => Err(Refused::TlsRequired),
-            false => self.admit(&mut request, peer, lifecycle, &mut exchange.place),
+            false => self.admit(&mut request, peer, lifecycle, &mut exchange.place, entering),
         };
         match admitted {
             Ok((answer, admitted)) => {
@@ -199,6 +202,7 @@ impl Door {
         peer: IpAddr,
         lifecycle: &Lifecycle,
         place: &mut Option<Place>,
+        entering: Option<OwnedSemaphorePermit>,
     ) -> Result<(Answer, Admitted), Refused> {
         let path = SocketPath::parse(request.uri().path()).ok_or(Refused::NotFound)?;
         upgrade::check(request)?;
@@ -207,12 +211,13 @@ impl Door {
         if lifecycle.is_stopping() {
             return Err(Refused::Draining);
         }
+        let entering = entering.ok_or(Refused::Busy)?;
         let address = forwarded::client_address(peer, request.headers(), &trust.proxies);
         let credentials = credentials::read(request.uri().query(), request.headers(), &self.settings.jwt_cookie);
         let guard = self.reserve(address, &credentials, place)?;
         let since = credentials::since(request.uri().query());
         let (answer, connection) = upgrade::switch(request)?;
-        Ok((answer, Admitted { path, credentials, since, address, guard, connection }))
+        Ok((answer, Admitted { path, credentials, since, address, guard, entering, connection }))
     }
 
     fn reserve(&self, address: IpAddr, credentials: &Credentials, place: &mut Option<Place>) -> Result<Guard, Refused> {

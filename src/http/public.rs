@@ -8,7 +8,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::body::Bytes;
+use hyper::Request;
+use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -49,6 +50,8 @@ pub struct Arrival {
     pub address: IpAddr,
     /// What it occupies; to be kept until the socket is closed.
     pub guard: Guard,
+    /// Its place among those that enter; to be kept until it is in, or is not let in.
+    pub entering: OwnedSemaphorePermit,
     /// When the 101 was written.
     pub upgraded_at: Instant,
 }
@@ -79,6 +82,9 @@ pub struct PublicSettings {
     pub handshake_rate: u32,
     /// Most connections that have not been answered yet, at least 1; more wait in the kernel.
     pub handshakes_in_progress: usize,
+    /// Most who are on their way in at once, from the answer until they are in, at least 1: who enters takes much more
+    /// memory than who waits to be answered, or than who is in.
+    pub entering: usize,
     /// Opens the tickets of those who return, who come first when places are short.
     pub tickets: Arc<Sealer>,
     /// The certificate, where TLS is spoken.
@@ -118,6 +124,7 @@ impl Public {
         tracing::info!(listener = "public", %address, "listening");
         let handshakes = settings.handshakes_in_progress.clamp(1, Semaphore::MAX_PERMITS);
         let handshake = Handshake {
+            entering: Arc::new(Semaphore::new(settings.entering.clamp(1, Semaphore::MAX_PERMITS))),
             deadline: settings.head_deadline,
             max_head: settings.max_head.max(SMALLEST_HEAD),
             door: Arc::new(Door::new(settings, metrics)),
@@ -184,6 +191,7 @@ impl Public {
 #[derive(Clone)]
 struct Handshake {
     door: Arc<Door>,
+    entering: Arc<Semaphore>,
     deadline: Duration,
     max_head: usize,
 }
@@ -222,8 +230,10 @@ impl Handshake {
         };
         let is_misplaced = speaks_tls && matches!(accepted, Accepted::Plain(_));
         let exchange = Mutex::new(Exchange::new(place, is_misplaced));
-        let service = service_fn(|request| {
-            std::future::ready(Ok::<_, Infallible>(self.door.answer(request, peer, lifecycle, &exchange)))
+        let service = service_fn(async |request: Request<Incoming>| {
+            let is_for_socket = SocketPath::parse(request.uri().path()).is_some();
+            let entering = if is_for_socket { self.turn(lifecycle).await } else { None };
+            Ok::<_, Infallible>(self.door.answer(request, peer, lifecycle, &exchange, entering))
         });
         // hyper's own limit is for the head alone; the deadline is for the whole handshake.
         let connection = http1::Builder::new()
@@ -244,6 +254,17 @@ impl Handshake {
             self.door.refused(reason);
         }
         None
+    }
+
+    /// Waits for a place among those that enter. `None` when it took half the time of a handshake, the rest of which is for
+    /// the answer, or the gateway goes away.
+    async fn turn(&self, lifecycle: &Lifecycle) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            place = Arc::clone(&self.entering).acquire_owned() => place.ok(),
+            () = lifecycle.stopping() => None,
+            () = tokio::time::sleep(self.deadline / 2) => None,
+        }
     }
 
     /// Shakes hands. Who begins without TLS stays without, to be told so; who was told what is wrong with the handshake
@@ -289,6 +310,7 @@ impl Handshake {
             since: admitted.since,
             address: admitted.address,
             guard: admitted.guard,
+            entering: admitted.entering,
             upgraded_at: Instant::now(),
         })
     }

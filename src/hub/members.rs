@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -32,6 +33,30 @@ pub struct Member {
     pub since: Micros,
     /// What it watches, if it is a presence socket.
     pub watcher: Option<Arc<Watcher>>,
+    /// The fingerprint of the rights that it was judged by last in a round over all members.
+    pub judged: Judged,
+}
+
+/// A fingerprint, or none yet. That of 0 counts as none: who has it is judged each time.
+#[derive(Debug, Default)]
+pub struct Judged(AtomicI64);
+
+impl Judged {
+    /// The fingerprint.
+    #[must_use]
+    pub fn get(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|known| *known != 0)
+    }
+
+    /// Notes one.
+    pub fn set(&self, fingerprint: i64) {
+        self.0.store(fingerprint, Ordering::Relaxed);
+    }
+
+    /// Forgets it. After a seat was taken: what was hidden meanwhile was not hidden there.
+    pub fn forget(&self) {
+        self.set(0);
+    }
 }
 
 /// One of a user's connections.

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, mpsc};
 
 pub use gathering::CROWD;
 use gathering::Gathering;
-pub use members::{Member, MemberKey, Members, Membership};
+pub use members::{Judged, Member, MemberKey, Members, Membership};
 pub use topics::Topics;
 pub use watch::{Version, Watch};
 pub use watcher::{BEAT, Pulse, Watcher};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aho_corasick::automaton::Automaton;
 use aho_corasick::nfa::contiguous::NFA;
-use aho_corasick::{Anchored, MatchKind, PatternID, dfa::DFA};
+use aho_corasick::{Anchored, MatchKind, PatternID};
 
 use super::lists::{Severity, Word};
 use super::normalise::{Normal, is_mark};
@@ -18,13 +18,10 @@ const LONG_ENOUGH: usize = 4;
 /// Words of this many letters are also found with letters hidden by `*`.
 const LONG_ENOUGH_TO_HIDE: usize = 4;
 
-/// Lists with fewer bytes than this, hidden letters included, get a table.
-const MOST_SMALL: usize = 64 << 10;
-
 /// Finds words. Built once for a list.
 #[derive(Debug)]
 pub(super) struct Matcher {
-    automaton: Machine,
+    automaton: Option<NFA>,
     patterns: Vec<Pattern>,
 }
 
@@ -64,14 +61,14 @@ impl Matcher {
             builder.add(word, Kind::Innocent);
         }
         let Builder { texts, patterns, .. } = builder;
-        Self { automaton: Machine::new(&texts), patterns }
+        Self { automaton: automaton(&texts), patterns }
     }
 
     /// The strongest word of a text; of equals the first.
     pub fn check(&self, original: &str, normal: &Normal) -> Verdict {
         let hay = Haystack::new(normal);
         let (mut hits, mut innocent) = (Vec::new(), Vec::new());
-        self.automaton.find(hay.text.as_bytes(), |pattern, start, end| {
+        scan(self.automaton.as_ref(), hay.text.as_bytes(), |pattern, start, end| {
             let Some(pattern) = self.patterns.get(pattern.as_usize()) else { return };
             let hit = Hit { pattern, start, end };
             if pattern.kind == Kind::Innocent { &mut innocent } else { &mut hits }.push(hit);
@@ -97,36 +94,18 @@ fn is_real(hay: &Haystack, hit: &Hit<'_>) -> bool {
     has_borders(hay, hit) && has_runs(hay, hit)
 }
 
-/// The automaton. A table for each state is fastest, and small enough for lists that people write.
-#[derive(Debug)]
-enum Machine {
-    Small(DFA),
-    Large(NFA),
-    /// Nothing is listed, or more than an automaton holds, which the limits of a list exclude.
-    None,
-}
-
-impl Machine {
-    fn new(texts: &[String]) -> Self {
-        let bytes: usize = texts.iter().map(String::len).sum();
-        let small = || DFA::builder().match_kind(MatchKind::Standard).build(texts).map(Self::Small);
-        let large = || NFA::builder().match_kind(MatchKind::Standard).build(texts).map(Self::Large);
-        let machine = if bytes < MOST_SMALL { small() } else { large() };
-        machine.ok().filter(|_| !texts.is_empty()).unwrap_or(Self::None)
-    }
-
-    fn find(&self, hay: &[u8], found: impl FnMut(PatternID, usize, usize)) {
-        match self {
-            Self::Small(automaton) => scan(automaton, hay, found),
-            Self::Large(automaton) => scan(automaton, hay, found),
-            Self::None => {}
-        }
-    }
+/// The automaton; `None` when nothing is listed, or more than one holds, which the limits of a list exclude. A table for each
+/// state would save a microsecond for each message, and take 5 MiB of every instance for the list that is built in.
+fn automaton(texts: &[String]) -> Option<NFA> {
+    NFA::builder().match_kind(MatchKind::Standard).build(texts).ok().filter(|_| !texts.is_empty())
 }
 
 /// Every place of every pattern, also those that overlap: one step for each byte.
-fn scan(automaton: &impl Automaton, hay: &[u8], mut found: impl FnMut(PatternID, usize, usize)) {
-    let Ok(mut state) = automaton.start_state(Anchored::No) else { return };
+fn scan(automaton: Option<&NFA>, hay: &[u8], mut found: impl FnMut(PatternID, usize, usize)) {
+    let Some((automaton, mut state)) = automaton.and_then(|all| Some((all, all.start_state(Anchored::No).ok()?)))
+    else {
+        return;
+    };
     for (at, byte) in hay.iter().enumerate() {
         state = automaton.next_state(Anchored::No, state, *byte);
         if automaton.is_special(state) && automaton.is_match(state) {

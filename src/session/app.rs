@@ -12,7 +12,7 @@ use crate::access::admission::{AdmissionError, Admitted};
 use crate::access::bucket::{Bucket, Rate};
 use crate::command::Replies;
 use crate::domain::{ConnectionId, Hidden, Micros, RoomId, Topic, UserId, Venue};
-use crate::hub::{Member, Membership, Seat, Topics, Version, Watcher};
+use crate::hub::{Judged, Member, Membership, Seat, Topics, Version, Watcher};
 use crate::presence::PresenceError;
 use crate::socket::{Frame, Socket};
 use crate::store::{Overview, StoreError};
@@ -88,6 +88,7 @@ impl Sessions {
                 outbox: Arc::clone(outbox),
                 since: Micros::now(),
                 watcher: Some(watcher),
+                judged: Judged::default(),
             },
         );
         if self.open.is_closed() {

@@ -11,7 +11,7 @@ use super::{Sessions, Tally};
 use crate::access::bucket::Bucket;
 use crate::command::{Actor, Replies};
 use crate::domain::{ConnectionId, Micros, Topic, UserId};
-use crate::socket::{Class, Frame, Incoming, Socket, TextMessage};
+use crate::socket::{Class, Frame, Incoming, Outbox, Socket, TextMessage};
 use crate::telemetry::trace::{Kind, Span};
 use crate::telemetry::{Leg, follow};
 use crate::wire::{ClientCommand, Close, Code, Refusal, event};
@@ -80,7 +80,10 @@ impl Sessions {
                 (Ok(()), Some(text)) => {
                     outbox.set_busy(true); // a drain waits until the answer is pushed
                     socket
-                        .while_writing(follow::scoped(party.detail(), Box::pin(self.answer(connection, party, text))))
+                        .while_writing(follow::scoped(
+                            party.detail(),
+                            Box::pin(self.answer(connection, &outbox, party, text)),
+                        ))
                         .await
                 }
                 (Ok(()), None) => continue,
@@ -121,6 +124,7 @@ impl Sessions {
     async fn answer(
         &self,
         connection: ConnectionId,
+        outbox: &Outbox,
         party: &mut Party,
         mut text: TextMessage,
     ) -> Result<Replies, Refusal> {
@@ -135,7 +139,10 @@ impl Sessions {
         span.note("topic", topic.kind());
         let result = match decoded {
             // A ping is answered in every state, whatever else is down.
-            Ok(ClientCommand::Ping) => Ok(vec![event::pong(Micros::now())]),
+            Ok(ClientCommand::Ping) => {
+                outbox.note_ping();
+                Ok(vec![event::pong(Micros::now())])
+            }
             Ok(command) => match party {
                 Party::Room(room) => {
                     let running = pin!(self.check_and_run(&mut room.actor, &mut room.threads, command, topic));

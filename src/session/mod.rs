@@ -89,6 +89,8 @@ pub struct Visitor {
     pub address: IpAddr,
     /// The last place that the client knows, if it was here before.
     pub since: Option<Place>,
+    /// What it holds outside while it enters: dropped when it is in, or is not let in.
+    pub entering: Box<dyn Any + Send>,
     /// What the connection holds outside: dropped when the session has ended.
     pub holds: Box<dyn Any + Send>,
 }
@@ -142,7 +144,7 @@ impl Sessions {
 
     /// From the upgrade to the state, or to the reason why there is none.
     async fn arrive(&self, visitor: Box<Visitor>) -> Session {
-        let Visitor { stream, early, venue, credentials, address, since, holds } = *visitor;
+        let Visitor { stream, early, venue, credentials, address, since, entering, holds } = *visitor;
         let _passing = guards::Passing::entering(&self.metrics);
         let (started, connection) = (Instant::now(), ConnectionId::next());
         let (mut socket, outbox) = Socket::new(stream, &early, &self.sockets);
@@ -159,6 +161,7 @@ impl Sessions {
                 };
             }
             Err(close) => {
+                drop(entering); // who guesses waits in nobody's way
                 if close == Close::NOT_AUTHENTICATED {
                     let wait = self.guesses.failed(address, Instant::now());
                     socket.while_writing(tokio::time::sleep(wait)).await;

@@ -11,7 +11,7 @@ use crate::access::admission::Admitted;
 use crate::access::bucket::Bucket;
 use crate::command::{Actor, Keyboard};
 use crate::domain::{ConnectionId, Micros, Venue};
-use crate::hub::{Member, Membership, Topics};
+use crate::hub::{Judged, Member, Membership, Topics};
 use crate::presence::Stay;
 use crate::socket::Socket;
 use crate::wire::Close;
@@ -58,6 +58,7 @@ impl Sessions {
                 outbox: Arc::clone(&outbox),
                 since: Micros::now(),
                 watcher: None,
+                judged: Judged::default(),
             },
         );
         if guest.returned {
@@ -77,6 +78,7 @@ impl Sessions {
             ticket = self.tickets.make(&guest.identity, guest.generation, connection);
         }
         let seat = self.hub.join(topic, connection, user, &outbox, &grant.hidden);
+        member.member().judged.forget();
         let replay = Replay { seat: &seat, outbox: &outbox, topic, thread: None, grant: &grant, ticket };
         let entering = tokio::time::timeout(ENTER_DEADLINE, self.open(venue, &replay, since));
         let present = match socket.while_writing(entering).await {

@@ -123,6 +123,7 @@ impl Sessions {
         let topic = Topic::Thread(thread);
         threads.member.also.insert(topic);
         let seat = self.hub.join(topic, actor.connection, actor.user, &threads.member.outbox, &grant.hidden);
+        threads.member.judged.forget();
         seat.subscribed().await;
         let replay = Replay { seat: &seat, outbox: threads.outbox(), topic, thread: Some(thread), grant, ticket: None };
         let resumed = match since {

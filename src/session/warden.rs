@@ -9,14 +9,13 @@ use futures_util::future::join;
 use super::Sessions;
 use super::login::closes;
 use crate::access::{Denied, Grant};
-use crate::domain::{Micros, RoomId, Topic, UserId, Venue};
+use crate::domain::{Micros, RoomId, Topic, Trust, UserId, Venue};
 use crate::hub::{Member, Watcher};
 use crate::lifecycle::Lifecycle;
 use crate::socket::{Class, Frame};
+use crate::store::{Admission, Fingerprint};
 use crate::wire::{Close, event};
 
-/// How long one round over all members takes.
-const ROUND: Duration = Duration::from_secs(15);
 /// The version that Django begins with: a session that began when it kept none is of no later one.
 const FIRST: i64 = 1;
 /// How many rights one query looks up.
@@ -24,21 +23,21 @@ const BATCH: usize = 500;
 /// Time between two queries for what presence sockets watch, at least: where very much is watched, a round takes longer.
 const BREATH: Duration = Duration::from_millis(250);
 
-/// Looks at all members, and at what they watch, again and again until the process stops. A round's queries are spread
-/// over its time.
-pub async fn watch(sessions: Arc<Sessions>, lifecycle: Lifecycle) {
-    join(members(&sessions, &lifecycle), watchers(&sessions, &lifecycle)).await;
+/// Looks at all members, and at what they watch, again and again until the process stops. A `round` takes that long, and its
+/// queries are spread over its time.
+pub async fn watch(sessions: Arc<Sessions>, round: Duration, lifecycle: Lifecycle) {
+    join(members(&sessions, round, &lifecycle), watchers(&sessions, round, &lifecycle)).await;
 }
 
-async fn members(sessions: &Sessions, lifecycle: &Lifecycle) {
+async fn members(sessions: &Sessions, round: Duration, lifecycle: &Lifecycle) {
     loop {
         // Only who they are: a list of members would keep their sockets.
         let keys = sessions.hub.members().keys();
         sessions.access.grants().sweep();
-        let rounds = keys.len().div_ceil(BATCH).max(1);
-        let pause = ROUND / u32::try_from(rounds).unwrap_or(u32::MAX);
+        let parts = keys.len().div_ceil(BATCH).max(1);
+        let pause = round / u32::try_from(parts).unwrap_or(u32::MAX);
         let mut batches = keys.chunks(BATCH);
-        for _ in 0..rounds {
+        for _ in 0..parts {
             let batch = batches.next().unwrap_or_default();
             let members: Vec<_> = batch.iter().filter_map(|key| sessions.hub.members().get(*key)).collect();
             check_versions(sessions, &members).await;
@@ -54,7 +53,7 @@ async fn members(sessions: &Sessions, lifecycle: &Lifecycle) {
     }
 }
 
-async fn watchers(sessions: &Sessions, lifecycle: &Lifecycle) {
+async fn watchers(sessions: &Sessions, round: Duration, lifecycle: &Lifecycle) {
     loop {
         // Each part about a query's worth.
         let mut parts: Vec<(usize, Vec<Arc<Member>>)> = vec![(0, Vec::new())];
@@ -68,7 +67,7 @@ async fn watchers(sessions: &Sessions, lifecycle: &Lifecycle) {
                 None => parts.push((watched, vec![member])),
             }
         }
-        let pause = (ROUND / u32::try_from(parts.len()).unwrap_or(u32::MAX)).max(BREATH);
+        let pause = (round / u32::try_from(parts.len()).unwrap_or(u32::MAX)).max(BREATH);
         for (_, part) in parts {
             check_watched(sessions, &part, None).await;
             check_seen(sessions, &part).await;
@@ -80,35 +79,79 @@ async fn watchers(sessions: &Sessions, lifecycle: &Lifecycle) {
     }
 }
 
-/// Looks up the rights of members, ends the sessions of those that have none any more, and hides from the others
-/// whom they must not see.
+/// Looks up the rights of members that are not what they were, ends the sessions of those that have none any more, and
+/// hides from the others whom they must not see.
 pub(super) async fn check(sessions: &Sessions, members: Vec<Arc<Member>>) {
+    let grants = sessions.access.grants();
     for batch in members.chunks(BATCH) {
-        let pairs: Vec<(Venue, UserId)> = batch.iter().map(|member| (member.venue, member.user)).collect();
-        let admissions = match sessions.commands.store.admissions(&pairs).await {
-            Ok(admissions) => admissions,
+        let known = batch.iter().map(|member| {
+            let (venue, user) = (member.venue, member.user);
+            let judged = member.judged.get().map(Fingerprint);
+            // What is remembered must be of the same rows, or it is wanted whole. Of a presence socket nothing is.
+            (venue, user, judged.filter(|_| venue == Venue::App || grants.fingerprint(venue, user) == judged))
+        });
+        let known: Vec<_> = known.collect();
+        let changed = match sessions.commands.store.changed_admissions(&known).await {
+            Ok(changed) => changed,
             Err(error) => {
                 tracing::warn!(%error, "rights could not be looked up again");
                 return;
             }
         };
         let now = Micros::now();
-        for (member, admission) in batch.iter().zip(admissions) {
-            match Grant::judge(admission, now) {
-                Ok(grant) => {
-                    let grant = sessions.access.grants().remember(member.venue, member.user, grant);
-                    sessions.entrance.directory.learn(Arc::clone(&grant.person));
-                    for topic in member.also.all().into_iter().chain([member.topic]) {
-                        sessions.hub.hide(topic, member.connection, &grant.hidden);
-                    }
+        let mut as_before = vec![true; batch.len()];
+        for (place, found) in changed {
+            as_before[place] = false;
+            let outcome = match found {
+                Ok((fingerprint, admission)) => judge(sessions, &batch[place], fingerprint, admission, now),
+                Err(error) => {
+                    tracing::warn!(user = batch[place].user.0, %error, "a user's rights cannot be read");
+                    "unreadable"
                 }
-                // A presence socket is in no room; the account is in order.
-                Err(Denied::NotFound) if member.venue == Venue::App => {}
-                Err(denied) => {
-                    sessions.access.grants().forget(member.room, Some(member.user));
-                    member.outbox.close(closes(&denied));
-                }
+            };
+            count(sessions, outcome, 1);
+        }
+        count(sessions, "as_before", as_before.iter().filter(|as_before| **as_before).count());
+        for ((venue, user, judged), _) in known.into_iter().zip(as_before).filter(|(_, as_before)| *as_before) {
+            if let Some(grant) = judged.and_then(|judged| grants.renew(venue, user, judged)) {
+                sessions.entrance.directory.learn(Arc::clone(&grant.person));
             }
+        }
+    }
+}
+
+fn count(sessions: &Sessions, outcome: &str, number: usize) {
+    sessions.metrics.rights_checked_total.with_label_values(&[outcome]).inc_by(number as u64);
+}
+
+/// Does what is to be done about rights that are new, and says what that was.
+fn judge(
+    sessions: &Sessions,
+    member: &Member,
+    fingerprint: Fingerprint,
+    admission: Admission,
+    now: Micros,
+) -> &'static str {
+    // First, so that a seat which is taken right now has it forgotten again.
+    match admission.account.as_ref().is_some_and(|account| Trust::grows(account.date_joined, now)) {
+        true => member.judged.forget(), // trust comes with time alone, of which no row tells
+        false => member.judged.set(fingerprint.0),
+    }
+    match Grant::judge(admission, now) {
+        Ok(grant) => {
+            let grant = sessions.access.grants().remember(member.venue, member.user, grant, fingerprint);
+            sessions.entrance.directory.learn(Arc::clone(&grant.person));
+            for topic in member.also.all().into_iter().chain([member.topic]) {
+                sessions.hub.hide(topic, member.connection, &grant.hidden);
+            }
+            "changed"
+        }
+        // A presence socket is in no room; the account is in order.
+        Err(Denied::NotFound) if member.venue == Venue::App => "changed",
+        Err(denied) => {
+            sessions.access.grants().forget(member.room, Some(member.user));
+            member.outbox.close(closes(&denied));
+            "lost"
         }
     }
 }

@@ -139,6 +139,7 @@ impl Socket {
             Some(Event::Text(text)) => Incoming::Text(TextMessage(text)),
             Some(Event::Binary(bytes)) => Incoming::Binary(bytes),
             Some(Event::Ping(payload)) => {
+                self.outbox.note_ping();
                 // A full queue does not refuse control frames, and an end is seen by the next poll.
                 let _ = self.outbox.push(&Frame::pong(&payload), Class::Control);
                 Incoming::Control

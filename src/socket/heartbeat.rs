@@ -31,7 +31,8 @@ const BATCH: usize = 256;
 /// Each is looked at every half of [`Limits::write_deadline`](super::Limits::write_deadline) (so that deadline is kept
 /// to within half of itself), and pinged when nothing was heard from it for [`Limits::ping_after`](super::Limits::ping_after),
 /// give or take a fifth. Who talks more often than that costs no ping and no pong, and its radio
-/// may sleep.
+/// may sleep. Whoever sends pings of its own (a page does, every 30 s) is waited for half the way from there to the end of
+/// an idle connection: two who ask each other would both be woken twice as often.
 pub struct Heartbeat {
     shared: Arc<Shared>,
     wheel: Mutex<Wheel>,
@@ -129,7 +130,8 @@ impl Heartbeat {
             return;
         }
         if tick >= entry.ping_at {
-            entry.ping_at = outbox.heard() + entry.wait;
+            let grace = if outbox.pings() { self.grace() } else { 0 };
+            entry.ping_at = outbox.heard() + (entry.wait + grace).min(self.latest());
         }
         if tick >= entry.ping_at {
             entry.wait = self.ping_wait();
@@ -146,13 +148,24 @@ impl Heartbeat {
         u32::try_from(half.clamp(1, SLOTS as u64 - 1)).unwrap_or(1)
     }
 
+    /// Seconds that whoever sends pings of its own is given beyond those.
+    fn grace(&self) -> u32 {
+        let limits = &self.shared.limits;
+        u32::try_from(limits.idle_after.saturating_sub(limits.ping_after).as_secs() / 2).unwrap_or(0)
+    }
+
+    /// Seconds of silence after which there is still time for an answer.
+    fn latest(&self) -> u32 {
+        u32::try_from(self.shared.limits.idle_after.as_secs() * 4 / 5).unwrap_or(u32::MAX / 4).max(1)
+    }
+
     /// Seconds of silence before the next ping: the configured ones, up to a fifth more or less, so that connections which came
     /// together do not stay together.
     fn ping_wait(&self) -> u32 {
         let every =
             u32::try_from(self.shared.limits.ping_after.as_secs()).unwrap_or(u32::MAX / 4).clamp(1, u32::MAX / 4);
         let spread = every / 5;
-        rand::rng().random_range(every - spread..=every + spread)
+        rand::rng().random_range(every - spread..=every + spread).min(self.latest())
     }
 }
 

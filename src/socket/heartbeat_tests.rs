@@ -91,6 +91,44 @@ async fn a_peer_that_talks_is_not_pinged_until_it_falls_silent() {
 }
 
 #[tokio::test]
+async fn a_peer_that_pings_every_thirty_seconds_is_not_pinged() {
+    let shared = shared(Limits::default());
+    let mut clock = Clock::new(&shared);
+    let (mut socket, outbox, mut peer) = socket(&shared, b"").await;
+    clock.heartbeat.register(&outbox);
+    for turn in 0..=20 {
+        clock.go_to(1 + turn * 30);
+        peer.write_all(&masked(0x89, b"")).await.expect("writes");
+        assert_eq!(socket.next().await, Incoming::Control);
+    }
+    let end = clock.go_to_end_of(&outbox);
+    assert!((661..=666).contains(&end), "closed after {end} s");
+    let (_, got) = tokio::join!(socket.finish(), read_to_close(&mut peer));
+    let (last, frames) = got.split_last().expect("frames");
+    assert_eq!(*last, closed(Close::HEARTBEAT_MISSED));
+    let (pongs, pings) = frames.split_at(21);
+    assert!(pongs.iter().all(|pong| *pong == (0x8a, vec![])), "only answers while it pings");
+    assert_eq!(pings, [(0x89, vec![])], "one ping before the end of who fell silent");
+}
+
+#[tokio::test]
+async fn a_ping_is_sent_while_there_is_time_for_an_answer() {
+    for pings in [false, true] {
+        let limits = Limits { ping_after: Duration::from_secs(55), ..Limits::default() };
+        let shared = shared(limits);
+        let mut clock = Clock::new(&shared);
+        let (socket, outbox, mut peer) = socket(&shared, b"").await;
+        if pings {
+            outbox.note_ping();
+        }
+        clock.heartbeat.register(&outbox);
+        clock.go_to_end_of(&outbox);
+        let (_, got) = tokio::join!(socket.finish(), read_to_close(&mut peer));
+        assert_eq!(got, [(0x89, vec![]), closed(Close::HEARTBEAT_MISSED)]);
+    }
+}
+
+#[tokio::test]
 async fn pings_are_spread() {
     let shared = shared(Limits::default());
     let heartbeat = Heartbeat::new(&shared, Instant::now());

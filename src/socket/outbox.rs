@@ -8,7 +8,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ pub struct Outbox {
     owner: AtomicWaker,
     /// The tick of the last bytes from the peer.
     heard: AtomicU32,
+    /// The peer has sent pings of its own.
+    pings: AtomicBool,
     shared: Arc<Shared>,
 }
 
@@ -72,7 +74,8 @@ struct State {
 impl Outbox {
     pub(super) fn new(stream: Stream, shared: Arc<Shared>) -> Self {
         let heard = AtomicU32::new(shared.tick());
-        Self { stream, state: Mutex::default(), owner: AtomicWaker::new(), heard, shared }
+        let pings = AtomicBool::new(false);
+        Self { stream, state: Mutex::default(), owner: AtomicWaker::new(), heard, pings, shared }
     }
 
     /// Sends a frame: writes it now when nothing waits, else queues it. Never waits; may be called from any thread.
@@ -202,6 +205,17 @@ impl Outbox {
     /// The tick at which something came from the peer last.
     pub(super) fn heard(&self) -> u32 {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the peer sends pings of its own, of WebSocket or in words of the protocol that is spoken over it: it is given
+    /// more time before it is pinged.
+    pub fn note_ping(&self) {
+        self.pings.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    pub(super) fn pings(&self) -> bool {
+        self.pings.load(Ordering::Relaxed)
     }
 
     /// Writes what is due as far as the socket takes it, and has `cx` woken when there is more to do. Says how the

@@ -1,6 +1,6 @@
 //! Users, and what a room says about one: everything that decides who gets in.
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -14,6 +14,10 @@ use crate::domain::{Person, Room, RoomId, ThreadId, UserId, Venue};
 pub(super) const LANES: usize = 2;
 /// The most admissions of one read.
 pub(super) const TOGETHER: usize = 256;
+
+/// A hash of all that an [`Admission`] is made of: while it is the same, so are the rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(pub i64);
 
 /// What Django's tables say about one user and one room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +78,7 @@ impl Store {
     /// Each by itself: a row that nobody can read keeps nobody else out.
     async fn each_admission(&self, wanted: Vec<(Venue, UserId)>) -> Vec<Result<Admission, StoreError>> {
         match self.admission_rows(&wanted).await {
-            Ok(rows) => rows.iter().map(admission).collect(),
+            Ok(rows) => rows.iter().map(Columns::of).map(admission).collect(),
             Err(error) => vec![Err(error); wanted.len()],
         }
     }
@@ -84,25 +88,40 @@ impl Store {
     /// # Errors
     /// When Postgres does not answer.
     pub async fn admissions(&self, wanted: &[(Venue, UserId)]) -> Result<Vec<Admission>, StoreError> {
-        self.admission_rows(wanted).await?.iter().map(admission).collect()
+        self.admission_rows(wanted).await?.iter().map(Columns::of).map(admission).collect()
+    }
+
+    /// Reads the same of those alone for whom it is not as it was: each with its place among them. Each by itself: a row that
+    /// nobody can read hides no other's.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn changed_admissions(
+        &self,
+        known: &[(Venue, UserId, Option<Fingerprint>)],
+    ) -> Result<Vec<(usize, Result<(Fingerprint, Admission), StoreError>)>, StoreError> {
+        if known.is_empty() {
+            return Ok(Vec::new());
+        }
+        let before: Vec<_> = known.iter().map(|(.., known)| known.map(|Fingerprint(known)| known)).collect();
+        let keys = keys(known.iter().map(|(venue, user, _)| (*venue, *user)))?;
+        let rows = self.read(|sql| &sql.changed_admission, arguments!(keys; before)).await?;
+        let changed = rows.iter().map(|row| {
+            let mut columns = Columns::of(row);
+            let place = usize::try_from(columns.take::<i64>()? - 1).ok().filter(|place| *place < known.len());
+            let place =
+                place.ok_or_else(|| StoreError::Unreadable("an admission that was not asked for".to_owned()))?;
+            let fingerprint = columns.take().map(Fingerprint);
+            Ok((place, fingerprint.and_then(|fingerprint| Ok((fingerprint, admission(columns)?)))))
+        });
+        changed.collect()
     }
 
     async fn admission_rows(&self, wanted: &[(Venue, UserId)]) -> Result<Vec<PgRow>, StoreError> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut rooms, mut threads, mut users) = (Vec::new(), Vec::new(), Vec::new());
-        for (venue, user) in wanted {
-            let (room, thread): (Option<Uuid>, Option<Uuid>) = match venue {
-                Venue::Room(RoomId(id)) => (Some(*id), None),
-                Venue::Dm(ThreadId(id)) => (None, Some(*id)),
-                Venue::App => (None, None), // of the user alone
-            };
-            rooms.push(room);
-            threads.push(thread);
-            users.push(user.0);
-        }
-        let rows = self.read(|sql| &sql.admission, arguments!(rooms, threads, users)).await?;
+        let rows = self.read(|sql| &sql.admission, keys(wanted.iter().copied())).await?;
         if rows.len() != wanted.len() {
             return Err(StoreError::Unreadable("not one row of admission for each pair".to_owned()));
         }
@@ -138,8 +157,24 @@ impl Store {
     }
 }
 
-fn admission(row: &PgRow) -> Result<Admission, StoreError> {
-    let mut columns = Columns::of(row);
+/// Whose rights where: a venue is a room or a conversation, or neither, and then it is about the user alone.
+fn keys(wanted: impl Iterator<Item = (Venue, UserId)>) -> Result<PgArguments, StoreError> {
+    let (mut rooms, mut threads, mut users) = (Vec::new(), Vec::new(), Vec::new());
+    for (venue, user) in wanted {
+        let (room, thread): (Option<Uuid>, Option<Uuid>) = match venue {
+            Venue::Room(RoomId(id)) => (Some(id), None),
+            Venue::Dm(ThreadId(id)) => (None, Some(id)),
+            Venue::App => (None, None),
+        };
+        rooms.push(room);
+        threads.push(thread);
+        users.push(user.0);
+    }
+    arguments!(rooms, threads, users)
+}
+
+/// Reads all columns that are left.
+fn admission(mut columns: Columns<'_>) -> Result<Admission, StoreError> {
     Ok(Admission {
         account: columns.account()?,
         room: columns.room()?,

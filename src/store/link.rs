@@ -18,8 +18,8 @@ pub(super) const ACQUIRE: Duration = Duration::from_secs(2);
 /// How long a connection may have been idle before it is tried with a ping when it is taken.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
 
-/// Builds the pool. Nothing is connected yet.
-pub(super) fn pool(options: PgConnectOptions, size: u32) -> PgPool {
+/// Builds the pool, whose connections are told `first` when they are new. Nothing is connected yet.
+pub(super) fn pool(options: PgConnectOptions, size: u32, first: Option<Arc<str>>) -> PgPool {
     PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(ACQUIRE)
@@ -27,6 +27,16 @@ pub(super) fn pool(options: PgConnectOptions, size: u32) -> PgPool {
         .max_lifetime(Duration::from_secs(1800))
         // The stock test pings at every acquire, a round trip for each query; busy connections need none.
         .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            let first = first.clone();
+            Box::pin(async move {
+                if let Some(first) = first {
+                    // Where there are no tables yet, whoever needs it is told so, and the next connection is.
+                    let _ = sqlx::raw_sql(AssertSqlSafe(first)).execute(connection).await;
+                }
+                Ok(())
+            })
+        })
         .before_acquire(|connection, about| {
             Box::pin(async move {
                 if about.idle_for > TRUSTED_IDLE {

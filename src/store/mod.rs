@@ -30,7 +30,7 @@ use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-pub use account::{Admission, DirectConversation};
+pub use account::{Admission, DirectConversation, Fingerprint};
 pub use app::{Overview, Unread};
 pub use change::{Change, ChangeError, Changed, Effect, Target};
 pub use decide::Decided;
@@ -101,7 +101,7 @@ impl Store {
         let readers = settings.pool - (settings.pool * 3 / 10).max(1);
         Ok(Self {
             inner: Arc::new(Inner {
-                pool: link::pool(options, settings.pool),
+                pool: link::pool(options, settings.pool, (!settings.pgbouncer).then(|| sql::prepare().into())),
                 readers: Semaphore::new(readers as usize),
                 sql: Sql::new(&settings.user_table, dm_permission),
                 pgbouncer: settings.pgbouncer,

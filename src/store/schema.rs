@@ -12,8 +12,8 @@ use super::sql::COLUMNS;
 use super::{READ, Store, StoreError, arguments, queries};
 use crate::domain::Micros;
 
-/// The oldest Postgres that has the functions we use (`pg_xact_status`, `xid8`): 13.
-pub const OLDEST: i32 = 13;
+/// The oldest Postgres that has the functions we use (`hash_record_extended`): 14.
+pub const OLDEST: i32 = 14;
 
 /// What the gateway does with which table, beyond reading it.
 const WRITES: [(&str, &str); 10] = [

@@ -22,6 +22,7 @@ pub(super) struct Sql {
     pub dm_permission: bool,
     pub account: Arc<str>,
     pub admission: Arc<str>,
+    pub changed_admission: Arc<str>,
     pub people: Arc<str>,
     pub latest: Arc<str>,
     pub history: Arc<str>,
@@ -73,12 +74,14 @@ pub fn queries(user_table: &str, dm_permission: bool) -> Vec<NamedQuery> {
     [
         ("account", sql.account),
         ("admission", sql.admission),
+        ("changed_admission", sql.changed_admission),
         ("people", sql.people),
         ("latest", sql.latest),
         ("history", sql.history),
         ("mark_read", sql.mark_read),
         ("write", sql.write),
         ("write_plain", sql.write_plain),
+        ("lock_rooms", LOCK_ROOMS.into()),
         ("outcome", sql.outcome),
         ("present", sql.present),
         ("messages", sql.messages),
@@ -132,6 +135,9 @@ const MESSAGE: &str = "m.id, m.room_id, m.thread_id, a.id, a.username, NULLIF(a.
                        m.reaction_counts::text, m.reply_to_id, p.id, left(p.content, 200), b.id, b.username, \
                        m.is_edited, m.edited_at, m.is_pinned, m.created_at";
 
+/// How many columns of a row of [`rights`] decide what somebody may do: all that `account::admission` reads.
+const RIGHTS: usize = 35;
+
 impl Sql {
     /// `dm_permission`: the user table has that column.
     pub(super) fn new(user_table: &str, dm_permission: bool) -> Self {
@@ -156,6 +162,7 @@ impl Sql {
             )
             .into(),
             admission: admission(user_table, dm_permission).into(),
+            changed_admission: changed_admission(user_table, dm_permission).into(),
             latest: format!(
                 "WITH m AS (SELECT {PAGE} FROM community_message m
                              WHERE m.room_id = $1 AND m.thread_id IS NULL AND NOT m.is_hidden {newest_first} LIMIT $2)
@@ -231,7 +238,8 @@ impl Sql {
 ///   what the holder of the lock before us wrote.
 /// - Foreign keys are checked at once, not at the commit, so that a bad row is known before offsets are taken.
 /// - A gateway that is frozen or cut off lets go of its rooms after five seconds.
-pub(super) fn begin(rooms: &[uuid::Uuid], lock_millis: u128, statement_millis: u128) -> String {
+/// - `prepared`: the connection knows [`prepare`], which spares Postgres the planning, an eighth of a lone message.
+pub(super) fn begin(rooms: &[uuid::Uuid], lock_millis: u128, statement_millis: u128, prepared: bool) -> String {
     let mut list = String::with_capacity(rooms.len() * 37);
     for room in rooms {
         if !list.is_empty() {
@@ -239,10 +247,19 @@ pub(super) fn begin(rooms: &[uuid::Uuid], lock_millis: u128, statement_millis: u
         }
         list.push_str(room.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
     }
-    format!(
-        "{}; SELECT FROM community_room WHERE id = ANY('{{{list}}}'::uuid[]) ORDER BY id FOR NO KEY UPDATE",
-        preamble(lock_millis, statement_millis)
-    )
+    let begin = preamble(lock_millis, statement_millis);
+    match prepared {
+        true => format!("{begin}; EXECUTE community_lock_rooms ('{{{list}}}')"),
+        false => format!("{begin}; {}", LOCK_ROOMS.replace("$1", &format!("'{{{list}}}'::uuid[]"))),
+    }
+}
+
+/// Locks rooms, in the order of their ids.
+const LOCK_ROOMS: &str = "SELECT FROM community_room WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+
+/// What a new connection is told. By name, because what is run by a simple query has no other way to a kept plan.
+pub(super) fn prepare() -> String {
+    format!("PREPARE community_lock_rooms (uuid[]) AS {LOCK_ROOMS}")
 }
 
 /// Begins a transaction whose waits are bounded and whose foreign keys are checked at once.
@@ -256,15 +273,36 @@ fn preamble(lock_millis: u128, statement_millis: u128) -> String {
     )
 }
 
-/// All that decides what users may do in rooms and direct conversations, a row for each of the pairs asked for.
-///
-/// OFFSET 0 keeps each a look-up by key. A venue is a room's id or a conversation's; a conversation's messages live in its room. `blocked` and `refused` are
-/// about conversations of two only. Refused: the other one's `dm_permission` does not admit the user, who is no agent,
-/// and the other one has not answered here yet.
+/// All that decides what users may do in rooms and direct conversations: a row for each of the pairs asked for, in their
+/// order.
 fn admission(user_table: &str, dm_permission: bool) -> String {
+    let keys = "unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY k(room_id, thread_id, user_id, place)";
+    format!("{} ORDER BY k.place", rights(user_table, dm_permission, "", keys))
+}
+
+/// The same, of those alone whose fingerprint is not the known one: each with that, behind the pair's place.
+fn changed_admission(user_table: &str, dm_permission: bool) -> String {
+    let keys = "unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
+                  WITH ORDINALITY k(room_id, thread_id, user_id, known, place)";
+    let columns = (0..RIGHTS).map(|column| format!("c{column}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "SELECT place, hash_record_extended(ROW({columns}), 0), {columns}
+           FROM ({} OFFSET 0) x(place, known, {columns})
+          WHERE hash_record_extended(ROW({columns}), 0) IS DISTINCT FROM known",
+        rights(user_table, dm_permission, "k.place, k.known, ", keys)
+    )
+}
+
+/// Rights, a row for each of the keys `k`, with what is to stand before them.
+///
+/// OFFSET 0 keeps each a look-up by key, and what only conversations have is looked for in them alone. A venue is a
+/// room's id or a conversation's; a conversation's messages live in its room. `blocked` and `refused` are about
+/// conversations of two only. Refused: the other one's `dm_permission` does not admit the user, who is no agent, and the
+/// other one has not answered here yet.
+fn rights(user_table: &str, dm_permission: bool, before: &str, keys: &str) -> String {
     let refused = if dm_permission {
         format!(
-            "d.id IS NOT NULL AND NOT d.is_group AND EXISTS (
+            "CASE WHEN d.is_group THEN false WHEN d.id IS NOT NULL THEN EXISTS (
                 SELECT FROM community_directmessagethread_participants p
                  CROSS JOIN LATERAL (SELECT id, tier, dm_permission FROM \"{user_table}\"
                                       WHERE id = p.user_id OFFSET 0) q
@@ -289,45 +327,48 @@ fn admission(user_table: &str, dm_permission: bool) -> String {
                          ELSE false
                        END
                    AND NOT EXISTS (SELECT FROM community_message w
-                                    WHERE w.room_id = d.room_id AND w.author_id = q.id))"
+                                    WHERE w.room_id = d.room_id AND w.author_id = q.id)) ELSE false END"
         )
     } else {
         "false".to_owned()
     };
     let role = role::in_force("m.role", "k.user_id", "r.id");
+    let participants = "FROM community_directmessagethread_participants p WHERE p.directmessagethread_id = d.id";
+    let others = format!(
+        "SELECT COALESCE(array_agg(p.user_id ORDER BY p.user_id), '{{}}') {participants} AND p.user_id <> k.user_id"
+    );
     format!(
-        "SELECT {USER}, {ROOM}, {role}, m.is_active, m.last_read_at, m.messages_sent,
-                EXISTS (SELECT FROM thrive_circle_circlemembership c
+        "SELECT {before}{USER}, {ROOM}, {role}, m.is_active, m.last_read_at, m.messages_sent,
+                r.circle_id IS NOT NULL AND EXISTS (SELECT FROM thrive_circle_circlemembership c
                          WHERE c.circle_id = r.circle_id AND c.user_id = k.user_id AND c.is_active),
                 (SELECT COALESCE(sum(s.messages_sent), 0)::bigint FROM community_roommembership s
                   WHERE s.user_id = k.user_id),
-                (SELECT COALESCE(array_agg(CASE WHEN b.blocker_id = k.user_id THEN b.blocked_id ELSE b.blocker_id END), '{{}}')
+                (SELECT COALESCE(array_agg(CASE WHEN b.blocker_id = k.user_id THEN b.blocked_id ELSE b.blocker_id END
+                                           ORDER BY b.id), '{{}}')
                    FROM community_userblock b WHERE b.blocker_id = k.user_id OR b.blocked_id = k.user_id),
                 d.id, d.is_group,
-                EXISTS (SELECT FROM community_directmessagethread_participants p
-                         WHERE p.directmessagethread_id = d.id AND p.user_id = k.user_id),
-                (SELECT COALESCE(array_agg(p.user_id ORDER BY p.user_id), '{{}}')
-                   FROM community_directmessagethread_participants p
-                  WHERE p.directmessagethread_id = d.id AND p.user_id <> k.user_id),
-                (SELECT COALESCE(array_agg(p.user_id ORDER BY p.user_id), '{{}}')
-                   FROM community_directmessagethread_participants p
-                  WHERE p.directmessagethread_id = d.id AND p.user_id <> k.user_id
-                    AND (SELECT q.tier FROM \"{user_table}\" q WHERE q.id = p.user_id) = 'team'),
-                d.id IS NOT NULL AND NOT d.is_group AND EXISTS (
+                d.id IS NOT NULL AND EXISTS (SELECT {participants} AND p.user_id = k.user_id),
+                CASE WHEN d.id IS NULL THEN '{{}}' ELSE ({others}) END,
+                CASE WHEN d.id IS NULL THEN '{{}}' ELSE (
+                    {others} AND (SELECT q.tier FROM \"{user_table}\" q WHERE q.id = p.user_id) = 'team') END,
+                CASE WHEN d.is_group THEN false WHEN d.id IS NOT NULL THEN EXISTS (
                     SELECT FROM community_directmessagethread_participants p
                       JOIN community_userblock b ON (b.blocker_id = k.user_id AND b.blocked_id = p.user_id)
                                                  OR (b.blocker_id = p.user_id AND b.blocked_id = k.user_id)
-                     WHERE p.directmessagethread_id = d.id AND p.user_id <> k.user_id),
+                     WHERE p.directmessagethread_id = d.id AND p.user_id <> k.user_id) ELSE false END,
                 {refused}
-           FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY k(room_id, thread_id, user_id, place)
+           FROM {keys}
            LEFT JOIN LATERAL (SELECT room_id FROM community_directmessagethread
                                WHERE id = k.thread_id OFFSET 0) t ON true
-           LEFT JOIN LATERAL (SELECT * FROM \"{user_table}\" WHERE id = k.user_id OFFSET 0) u ON true
-           LEFT JOIN LATERAL (SELECT * FROM community_room WHERE id = COALESCE(k.room_id, t.room_id) OFFSET 0) r ON true
+           LEFT JOIN LATERAL (SELECT id, username, avatar_url, is_staff, is_active, tier, date_joined
+                                FROM \"{user_table}\" WHERE id = k.user_id OFFSET 0) u ON true
+           LEFT JOIN LATERAL (SELECT id, name, description, icon, room_type, visibility, member_count, is_archived,
+                                     is_active, circle_id, slow_mode_seconds, min_trust_to_join, min_trust_to_post,
+                                     auto_thread FROM community_room
+                               WHERE id = COALESCE(k.room_id, t.room_id) OFFSET 0) r ON true
            LEFT JOIN LATERAL (SELECT id, room_id, is_group FROM community_directmessagethread
                                WHERE room_id = r.id OFFSET 0) d ON true
            LEFT JOIN LATERAL (SELECT role, is_active, last_read_at, messages_sent FROM community_roommembership
-                               WHERE room_id = r.id AND user_id = k.user_id OFFSET 0) m ON true
-          ORDER BY k.place"
+                               WHERE room_id = r.id AND user_id = k.user_id OFFSET 0) m ON true"
     )
 }

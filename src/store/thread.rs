@@ -100,7 +100,7 @@ impl Store {
     ) -> Result<Threaded, ChangeError> {
         let _permit = self.reader().await?;
         let limit = self.inner.statement_timeout;
-        let begin = sql::begin(&[room.0], LOCK_WAIT.as_millis(), limit.as_millis());
+        let begin = sql::begin(&[room.0], LOCK_WAIT.as_millis(), limit.as_millis(), !self.inner.pgbouncer);
         let mut link = self.link().await?;
         let mut locked = link.command(begin.clone(), LOCK_WAIT + limit).await;
         if locked.as_ref().is_err_and(|error| matches!(error, sqlx::Error::Io(_))) {

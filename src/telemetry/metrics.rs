@@ -214,6 +214,8 @@ metrics! {
     store_failures_total: IntCounterVec ["reason"],
     /// State and history reads answered from a read that was already under way.
     reads_shared_total: IntCounter [],
+    /// Rights of who is in that were looked up again, by outcome: `as_before`, `changed`, `lost` or `unreadable`.
+    rights_checked_total: IntCounterVec ["outcome"],
     /// Refusals by a limit, by limit.
     limited_total: IntCounterVec ["limit"],
     /// Users that entered or left a room as seen by all instances, by direction.

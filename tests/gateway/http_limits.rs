@@ -109,6 +109,37 @@ async fn beyond_the_handshake_rate_new_ones_are_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn who_comes_waits_until_there_is_a_place_among_those_that_enter() {
+    let mut door = Door::open(settings_with(|settings| settings.entering = 1));
+    let (_first, first) = door.arrival("").await;
+    let mut second = door.connect().await;
+    second.write(upgrade(ROOM, "").as_bytes()).await;
+    eventually("the second one waits", || async { door.metrics.handshakes_open.get() == 1 }).await;
+    assert_eq!(door.metrics.sockets_open.get(), 1, "no answer yet");
+    // Still open, but in.
+    let community_gateway::http::Arrival { entering, guard, .. } = first;
+    drop(entering);
+    assert_eq!(second.answer().await.status(), 101);
+    assert!(door.arrivals.recv().await.is_some());
+    drop(guard);
+}
+
+#[tokio::test]
+async fn who_waits_too_long_for_a_place_among_those_that_enter_is_told_to_come_back() {
+    let mut door = Door::open(settings_with(|settings| {
+        settings.entering = 1;
+        settings.head_deadline = Duration::from_millis(500);
+    }));
+    let (_first, first) = door.arrival("").await;
+    let answer = door.refusal(&upgrade(ROOM, "")).await;
+    assert_eq!((answer.status(), answer.code().as_str()), (503, "too_many_handshakes"));
+    assert_eq!(door.refused("too_many_handshakes"), 1);
+    assert_eq!(door.refusal(&upgrade("/", "")).await.status(), 404, "which needs none");
+    drop(first);
+    door.arrival("").await;
+}
+
+#[tokio::test]
 async fn handshakes_that_are_refused_occupy_nothing() {
     let mut door = Door::open(settings_with(|settings| {
         settings.connections = 1;

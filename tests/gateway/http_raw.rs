@@ -32,6 +32,7 @@ pub fn settings() -> PublicSettings {
         connections_per_address: 0,
         handshake_rate: 0,
         handshakes_in_progress: 100,
+        entering: 100,
         tickets: Arc::new(Sealer::new("the key of these tests")),
         certificate: None,
         head_deadline: GUARD * 2,

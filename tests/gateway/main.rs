@@ -95,6 +95,7 @@ mod store_commit;
 mod store_fixture;
 mod store_plans;
 mod store_reads;
+mod store_rights;
 mod store_writer;
 #[path = "../support/mod.rs"]
 mod support;

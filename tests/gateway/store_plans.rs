@@ -57,6 +57,9 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         "account" => "17".to_owned(),
         "people" => "ARRAY[1, 2, 3]::bigint[]".to_owned(),
         "admission" => format!("ARRAY['{room}', NULL]::uuid[], ARRAY[NULL, '{new}']::uuid[], ARRAY[17, 17]::bigint[]"),
+        "changed_admission" => format!(
+            "ARRAY['{room}', NULL]::uuid[], ARRAY[NULL, '{new}']::uuid[], ARRAY[17, 17]::bigint[], ARRAY[NULL, 1]::bigint[]"
+        ),
         "latest" => format!("'{room}', 51"),
         "history" => format!("'{room}', '{message}', 51"),
         "mark_read" => format!("'{room}', 20, '{message}'"),
@@ -76,6 +79,7 @@ fn values(name: &str, room: Uuid, message: Uuid) -> String {
         "thread_history" => format!("'{room}', '{message}', '{message}', 51"),
         "create_thread" => format!("'{room}', '{new}', 20, '{message}', NULL"),
         "lock_thread" | "archive_thread" => format!("'{room}', '{message}', true"),
+        "lock_rooms" => format!("ARRAY['{room}']::uuid[]"),
         "outcome" => "(pg_current_xact_id()::text)".to_owned(),
         "present" | "messages" => format!("ARRAY['{message}']::uuid[]"),
         "overview" => "20".to_owned(),

@@ -120,7 +120,8 @@ impl Store {
         let mut rooms: Vec<Uuid> = drafts.iter().map(|draft| draft.room_id.0).collect();
         rooms.sort_unstable();
         rooms.dedup();
-        let begin = sql::begin(&rooms, lock_wait.as_millis(), self.inner.statement_timeout.as_millis());
+        let (statement, prepared) = (self.inner.statement_timeout, !self.inner.pgbouncer);
+        let begin = sql::begin(&rooms, lock_wait.as_millis(), statement.as_millis(), prepared);
         let limit = lock_wait + self.statement();
 
         let started = Instant::now();
