@@ -299,6 +299,14 @@ fn is_after(place: Option<Place>, after: Place) -> bool {
     place.is_none_or(|place| place.epoch != after.epoch || place.offset > after.offset)
 }
 
+/// The sort of joins and leaves.
+pub(super) const COMING: u64 = 1;
+
+/// Whether a key is that of a join or a leave.
+pub(super) fn is_coming(key: u64) -> bool {
+    key & 3 == COMING
+}
+
 /// The key under which a newer event of the same sort and user replaces a queued one.
 pub(super) fn key(sort: u64, user: Option<UserId>) -> u64 {
     user.map_or(0, |user| user.0.cast_unsigned()) << 2 | sort

@@ -139,6 +139,8 @@ impl Sessions {
         if let Some(party) = party {
             self.converse(*connection, party, socket, tally).await;
         }
+        // By itself, so that who only waits for the last frames keeps room for these alone: a whole instance may leave at once.
+        Box::pin(self.quit(session.party.take())).await;
         Box::pin(self.depart(session)).await;
     }
 
@@ -172,14 +174,19 @@ impl Sessions {
         Session { connection, venue, started, user, party, socket, tally: Tally::default(), holds }
     }
 
-    /// Gives back what was held, and says goodbye.
-    async fn depart(&self, session: Session) {
+    /// Gives back what was held.
+    async fn quit(&self, party: Option<Party>) {
         let _passing = guards::Passing::leaving(&self.metrics);
-        let Session { connection, venue, started, user, party, socket, tally, holds } = session;
         match party {
             Some(Party::Room(room)) => self.leave(room).await,
             party => drop(party),
         }
+    }
+
+    /// Says goodbye.
+    async fn depart(&self, session: Session) {
+        let _passing = guards::Passing::leaving(&self.metrics);
+        let Session { connection, venue, started, user, socket, tally, holds, .. } = session;
         let ending = socket.finish().await;
         drop(holds);
         self.summarise(connection, venue, user, started, ending, &tally);

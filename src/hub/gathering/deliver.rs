@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::super::seat::{Batch, Delivery, Tally, key};
+use super::super::seat::{Batch, COMING, Delivery, Tally, key};
 use super::{CROWD, Gathering, State};
 use crate::bus::{Envelope, Foreign, Kind};
 use crate::domain::RoomId;
@@ -133,7 +133,7 @@ fn frame(state: &mut State, envelope: Envelope) -> Option<Delivery> {
             if let Some(user) = envelope.user {
                 state.crowd.users.remove(&user); // older news of the same user must not come after this
             }
-            Class::Latest(key(1, envelope.user))
+            Class::Latest(key(COMING, envelope.user))
         }
         Kind::Typing => Class::Latest(key(2, envelope.user)),
         Kind::Thread => {

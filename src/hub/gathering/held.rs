@@ -7,13 +7,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::seat::{Batch, Delivery};
+use super::super::seat::{Batch, Delivery, is_coming};
 use crate::socket::Class;
 
 /// How many events are held at most: more are due at once.
 pub(super) const FULL: usize = 256;
 /// How long after news of the moment the next wait.
 pub(super) const PASSING: Duration = Duration::from_millis(100);
+/// The same where it is nothing but joins and leaves: who comes in a stream of people is seen half a second later at most, and
+/// each seat is written to twice a second, not for everybody.
+pub(super) const STREAM: Duration = Duration::from_millis(500);
 /// With fewer seats nothing is worth a wait.
 pub(super) const FEW: usize = 8;
 /// From so many seats on, a busy topic waits for what follows.
@@ -33,6 +36,8 @@ pub(super) struct Held {
     since: Option<Instant>,
     /// When the first came that is more than news of the moment.
     urgent: Option<Instant>,
+    /// There is other news of the moment than joins and leaves.
+    is_soon: bool,
     /// When something left last.
     left: Option<Instant>,
     /// When news of the moment left last.
@@ -51,8 +56,9 @@ impl Held {
     /// Adds an event behind the others.
     pub(super) fn add(&mut self, delivery: Delivery, now: Instant) {
         self.since.get_or_insert(now);
-        if !matches!(delivery.class, Class::Latest(_)) {
-            self.urgent.get_or_insert(now);
+        match delivery.class {
+            Class::Latest(key) => self.is_soon |= !is_coming(key),
+            _ => _ = self.urgent.get_or_insert(now),
         }
         self.batch.add(delivery);
     }
@@ -68,7 +74,8 @@ impl Held {
             return Some(if is_busy { came + wait(seats) } else { came });
         }
         let last = self.passing_left.filter(|_| seats >= FEW);
-        Some(last.map_or(since, |last| since.max(last + PASSING)))
+        let pause = if self.is_soon { PASSING } else { STREAM };
+        Some(last.map_or(since, |last| since.max(last + pause)))
     }
 
     /// Takes all of it.
@@ -78,7 +85,7 @@ impl Held {
         if batch.is_passing() {
             self.passing_left = Some(now);
         }
-        (self.since, self.urgent) = (None, None);
+        (self.since, self.urgent, self.is_soon) = (None, None, false);
         batch
     }
 }
@@ -96,14 +103,20 @@ fn wait(seats: usize) -> Duration {
 mod tests {
     use bytes::Bytes;
 
+    use super::super::super::seat::{COMING, key};
     use super::*;
+    use crate::domain::UserId;
 
     fn message() -> Delivery {
         Delivery::new(Bytes::from_static(b"{}"), Class::Message)
     }
 
     fn typing() -> Delivery {
-        Delivery::new(Bytes::from_static(b"{}"), Class::Latest(1))
+        Delivery::new(Bytes::from_static(b"{}"), Class::Latest(key(2, Some(UserId(7)))))
+    }
+
+    fn joined() -> Delivery {
+        Delivery::new(Bytes::from_static(b"{}"), Class::Latest(key(COMING, Some(UserId(7)))))
     }
 
     const fn ms(count: u64) -> Duration {
@@ -114,7 +127,7 @@ mod tests {
     fn a_quiet_topic_waits_for_nothing() {
         let now = Instant::now();
         for seats in [1, FEW, LARGE, 100_000] {
-            for delivery in [message(), typing()] {
+            for delivery in [message(), typing(), joined()] {
                 let mut held = Held::default();
                 assert_eq!(held.due(seats), None);
                 held.add(delivery, now);
@@ -139,6 +152,22 @@ mod tests {
         assert_eq!(held.due(FEW), None);
         held.add(typing(), now + ms(80));
         assert_eq!(held.due(FEW), Some(now + ms(70) + PASSING), "what was taken along counts");
+    }
+
+    #[test]
+    fn who_comes_after_others_is_told_of_later_unless_something_goes_out_before() {
+        let now = Instant::now();
+        let mut held = Held::default();
+        held.add(joined(), now);
+        held.take(now);
+        held.add(joined(), now + ms(10));
+        assert_eq!(held.due(FEW), Some(now + STREAM));
+        assert_eq!(held.due(FEW - 1), Some(now + ms(10)));
+        held.add(typing(), now + ms(20));
+        assert_eq!(held.due(FEW), Some(now + PASSING), "typing takes it along");
+        assert_eq!(held.take(now + PASSING).len(), 2);
+        held.add(joined(), now + ms(110));
+        assert_eq!(held.due(FEW), Some(now + PASSING + STREAM), "that was the typing before");
     }
 
     #[test]

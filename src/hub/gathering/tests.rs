@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::held::{FEW, PASSING};
+use super::held::{FEW, PASSING, STREAM};
 use super::*;
 use crate::bus::Kind;
 use crate::domain::{Micros, RoomId};
@@ -128,8 +128,10 @@ async fn the_first_join_goes_at_once_and_those_that_follow_leave_together() {
     let mut room = Room::with(FEW).await;
     assert_eq!(room.hear(0, joined(1)), None, "nothing waits");
     assert_eq!(room.rounds(), 1);
-    let due = Some(room.now + PASSING);
-    for (at, envelope) in [(10, joined(2)), (20, left(1)), (30, typing(2)), (40, joined(1))] {
+    let (due, later) = (Some(room.now + PASSING), Some(room.now + STREAM));
+    for (at, envelope, due) in
+        [(10, joined(2), later), (20, left(1), later), (30, typing(2), due), (40, joined(1), due)]
+    {
         assert_eq!(room.hear(at, envelope), due, "somebody must come back for it");
     }
     assert_eq!(room.gathering.send_due(room.at(99)), due, "it is not time yet");
