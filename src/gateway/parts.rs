@@ -33,7 +33,7 @@ use crate::wire::event::{self, Place};
 
 /// Handshakes that may be in progress at once, those included that wait for a place among [`ENTERING`]. Each takes about
 /// 16 KiB; more wait in the kernel.
-const HANDSHAKES: usize = 512;
+const HANDSHAKES: usize = 1_024;
 /// People that may be on their way in at once. Each takes about 27 KiB until it is in, ten times what it takes then. Of half as
 /// many fewer things are asked for together: 14,000 who returned at the same moment took half as long again.
 const ENTERING: usize = 256;

@@ -110,8 +110,8 @@ pub(super) struct Door {
     certificate: Live<Option<Certificate>>,
     pub sockets: Arc<Semaphore>,
     addresses: Addresses,
-    /// Connections that have not been answered yet, by the peer they come from.
-    unanswered: Addresses,
+    /// Connections that have not asked for anything yet, by the peer they come from.
+    silent: Addresses,
     rate: HandshakeRate,
     pub metrics: Arc<Metrics>,
 }
@@ -121,7 +121,7 @@ impl Door {
         let door = Self {
             sockets: Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS))),
             addresses: Addresses::new(settings.connections_per_address, Arc::clone(&metrics)),
-            unanswered: Addresses::new(0, Arc::clone(&metrics)),
+            silent: Addresses::new(0, Arc::clone(&metrics)),
             rate: HandshakeRate::new(settings.handshake_rate, Arc::clone(&metrics)),
             trust: Live::new(Trust::of(&settings)),
             certificate: Live::new(None),
@@ -147,13 +147,13 @@ impl Door {
         self.certificate.load().as_ref().clone()
     }
 
-    /// Counts a connection that is not answered yet; `None` when its peer has more than a quarter of all places, and
+    /// Counts a connection that has not asked for anything yet; `None` when its peer has more than a quarter of all places, and
     /// half of them are taken: who only opens connections must not keep the others out. A trusted proxy is many people.
     pub fn begin(&self, peer: IpAddr, free: usize) -> Option<FromAddress> {
         let places = self.settings.handshakes_in_progress;
         let is_short = free < places / 2 && !forwarded::is_trusted(peer, &self.trust.load().proxies);
         let most = if is_short { u32::try_from(places / 4).unwrap_or(u32::MAX).max(1) } else { 0 };
-        let entered = self.unanswered.enter_up_to(forwarded::counted(peer), most);
+        let entered = self.silent.enter_up_to(forwarded::counted(peer), most);
         if entered.is_none() {
             self.refused("handshakes_of_address");
         }

@@ -21,6 +21,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use super::accept;
 use super::door::{Admitted, Door, DoorControl, Exchange, Guard, Place};
 use super::path::SocketPath;
+use crate::access::address::FromAddress;
 use crate::config::Network;
 use crate::identity::{Credentials, Sealer};
 use crate::lifecycle::Lifecycle;
@@ -162,8 +163,8 @@ impl Public {
                 let (handshake, on_arrival) = (self.handshake.clone(), Arc::clone(&on_arrival));
                 let inside = lifecycle.clone();
                 lifecycle.spawn(async move {
-                    let arrival = handshake.run(stream, peer.ip(), place, &inside).await;
-                    drop((progress, of_peer));
+                    let arrival = handshake.run(stream, peer.ip(), of_peer, place, &inside).await;
+                    drop(progress);
                     if let Some(arrival) = arrival {
                         on_arrival(arrival);
                     }
@@ -197,7 +198,15 @@ struct Handshake {
 }
 
 impl Handshake {
-    async fn run(self, stream: TcpStream, peer: IpAddr, place: Place, lifecycle: &Lifecycle) -> Option<Arrival> {
+    /// `silent` counts the connection among those of its peer that have not asked for anything yet.
+    async fn run(
+        self,
+        stream: TcpStream,
+        peer: IpAddr,
+        silent: FromAddress,
+        place: Place,
+        lifecycle: &Lifecycle,
+    ) -> Option<Arrival> {
         let stopped = async {
             lifecycle.stopping().await;
             tokio::time::sleep(GRACE).await;
@@ -230,7 +239,9 @@ impl Handshake {
         };
         let is_misplaced = speaks_tls && matches!(accepted, Accepted::Plain(_));
         let exchange = Mutex::new(Exchange::new(place, is_misplaced));
+        let silent = Mutex::new(Some(silent));
         let service = service_fn(async |request: Request<Incoming>| {
+            silent.lock().take(); // who waits now waits for us
             let is_for_socket = SocketPath::parse(request.uri().path()).is_some();
             let entering = if is_for_socket { self.turn(lifecycle).await } else { None };
             Ok::<_, Infallible>(self.door.answer(request, peer, lifecycle, &exchange, entering))

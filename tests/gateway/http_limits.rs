@@ -191,6 +191,28 @@ async fn handshakes_in_progress_are_bounded() {
 }
 
 #[tokio::test]
+async fn who_has_asked_and_waits_is_none_of_those_that_only_open_connections() {
+    let mut door = Door::open(settings_with(|settings| {
+        settings.handshakes_in_progress = 64; // of which 16 may be silent, when half are taken
+        settings.entering = 1;
+    }));
+    let (_first, first) = door.arrival("").await;
+    let mut waiting = Vec::new();
+    for number in 1..=60 {
+        let mut client = door.connect().await;
+        client.write(upgrade(ROOM, "").as_bytes()).await;
+        waiting.push(client);
+        eventually("it waits", || async { door.metrics.handshakes_open.get() == number }).await;
+    }
+    assert_eq!(door.refused("handshakes_of_address"), 0, "all come from one");
+    drop(first);
+    for client in &mut waiting {
+        assert_eq!(client.answer().await.status(), 101);
+        assert!(door.arrivals.recv().await.is_some());
+    }
+}
+
+#[tokio::test]
 async fn an_address_that_only_opens_connections_keeps_nobody_out() {
     let door = Door::open(settings_with(|settings| settings.handshakes_in_progress = 8));
     let mut silent = Vec::new();
