@@ -324,6 +324,33 @@ async fn a_peer_that_answers_pings_stays() {
 }
 
 #[tokio::test]
+async fn who_sends_pings_in_json_as_pages_do_is_pinged_later() {
+    let stack = Stack::start().await;
+    let gateway = stack.gateway().env("GATEWAY_PING_SECONDS", 1).env("GATEWAY_IDLE_SECONDS", 21).start().await;
+    let room = stack.room(RoomSpec::default()).await;
+    let (mut page, mut silent) =
+        (gateway.enter(&room, &stack.user("ada").await).await, gateway.enter(&room, &stack.user("grace").await).await);
+    page.send(json!({"type": "ping"})).await;
+    page.wait_for("pong").await;
+    page.send(json!({"type": "send_message", "content": "from here on"})).await;
+    page.wait_for("new_message").await;
+    silent.wait_for("new_message").await;
+    // Each a second after the one before, by the same timer that would look at the page.
+    let mut pings = 0;
+    while pings < 3 {
+        pings += i32::from(matches!(silent.next_message().await, Message::Ping(_)));
+    }
+    page.send(json!({"type": "ping"})).await;
+    loop {
+        match page.next_message().await {
+            Message::Text(text) if text.contains("\"event\":\"pong\"") => break,
+            Message::Text(_) => {}
+            other => panic!("{other:?} came to one who pings"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn nothing_private_is_logged() {
     let stack = Stack::start().await;
     let gateway = stack.gateway().env("GATEWAY_LOG", "debug").start().await;
