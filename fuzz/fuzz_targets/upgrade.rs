@@ -40,6 +40,7 @@ fn open() -> Door {
         connections_per_address: 0,
         handshake_rate: 0,
         handshakes_in_progress: 100,
+        entering: 100,
         tickets: Arc::new(Sealer::new("the secret of this target")),
         certificate: None,
         head_deadline: Duration::from_secs(5),

@@ -74,6 +74,28 @@ impl FakeOutlet {
         })
     }
 
+    /// How many offsets of a topic were taken.
+    pub fn taken(&self, topic: Topic) -> u64 {
+        self.offsets.lock().get(&topic).copied().unwrap_or(0)
+    }
+
+    /// Offsets that were taken and are neither published nor void, or more than one of these.
+    pub fn unsettled(&self) -> Vec<(Topic, u64)> {
+        let mut times: HashMap<(Topic, u64), u32> = HashMap::new();
+        for (topic, last) in self.offsets.lock().iter() {
+            times.extend((1..=*last).map(|offset| ((*topic, offset), 0)));
+        }
+        for (topic, offset, ..) in self.published.lock().iter() {
+            *times.entry((*topic, *offset)).or_default() += 1;
+        }
+        for (topic, first, count) in self.voided.lock().iter() {
+            for offset in *first..first + u64::from(*count) {
+                *times.entry((*topic, offset)).or_default() += 1;
+            }
+        }
+        times.into_iter().filter(|(_, times)| *times != 1).map(|(place, _)| place).collect()
+    }
+
     pub fn writer(
         self: &Arc<Self>,
         (store, metrics): &(Store, Arc<Metrics>),

@@ -1,7 +1,8 @@
-//! One transaction of the writer: lock, write, reserve, commit.
+//! One transaction of the writer: lock, write and reserve at once, commit.
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join;
 use sqlx::postgres::{PgArguments, PgRow};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -18,8 +19,17 @@ const RESERVE: Duration = Duration::from_secs(1);
 /// What a statement may take on the wire beyond what Postgres allows it.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What became of each message of a committed transaction, in order, and the places it took.
-pub(super) type Verdicts = Vec<Result<Stored, WriteError>>;
+/// Consecutive places of topics: the first of them, and how many.
+pub(super) type Places = Vec<(Topic, Reserved, u32)>;
+
+/// What became of a transaction's messages.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Of each message, in order, whether it is stored, and at which place.
+    pub verdicts: Vec<Result<Stored, WriteError>>,
+    /// The places of those that are not: nothing comes there.
+    pub void: Places,
+}
 
 /// Why a transaction was not committed.
 #[derive(Debug)]
@@ -46,16 +56,16 @@ pub(super) struct Unknown {
     /// The messages it would have written.
     pub ids: Vec<Uuid>,
     /// What is true if it was committed.
-    pub verdicts: Verdicts,
+    pub written: Written,
     /// What must be voided if it was not.
-    pub places: Vec<(Topic, Reserved, u32)>,
+    pub places: Places,
 }
 
 /// A transaction that did not come through, with the places that stay empty.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub fault: Fault,
-    pub places: Vec<(Topic, Reserved, u32)>,
+    pub places: Places,
 }
 
 impl From<Fault> for Failed {
@@ -116,7 +126,7 @@ impl Store {
         drafts: &[&Draft],
         lock_wait: Duration,
         outlet: &O,
-    ) -> Result<Verdicts, Failed> {
+    ) -> Result<Written, Failed> {
         let mut rooms: Vec<Uuid> = drafts.iter().map(|draft| draft.room_id.0).collect();
         rooms.sort_unstable();
         rooms.dedup();
@@ -151,46 +161,62 @@ impl Store {
     }
 
     /// Writes messages whose rooms are locked, and ends the transaction if that works.
-    async fn write_locked<O: Outlet>(
-        &self,
-        link: &mut Link,
-        drafts: &[&Draft],
-        outlet: &O,
-    ) -> Result<Verdicts, Failed> {
+    ///
+    /// Postgres's rows and Redis's places need no more than the locks, so they are asked for together, and a room is
+    /// locked for a round trip less. The price is a place that stays empty when Postgres refuses its message after all.
+    async fn write_locked<O: Outlet>(&self, link: &mut Link, drafts: &[&Draft], outlet: &O) -> Result<Written, Failed> {
+        let early: Vec<_> = drafts.iter().copied().filter(|draft| is_placed_early(draft)).collect();
+        let (placed, taken) = join(self.place(link, drafts), take(outlet, &early)).await;
+        let (mut places, mut refused) = match taken {
+            Ok(places) => (places, None),
+            Err(fault) => (Places::new(), Some(fault)),
+        };
+        let (xid, mut placed) = match placed {
+            Ok(placed) => placed,
+            Err(fault) => return Err(Failed { fault, places }),
+        };
+        let late = |draft: &Draft| !draft.is_hidden() && !is_placed_early(draft);
+        let late = drafts.iter().zip(&placed).filter(|(draft, row)| row.verdict.is_ok() && late(draft));
+        let late: Vec<_> = late.map(|(draft, _)| *draft).collect();
+        if refused.is_none() {
+            match take(outlet, &late).await {
+                Ok(more) => places.extend(more),
+                Err(fault) => refused = Some(fault),
+            }
+        }
+        if let Some(fault) = refused {
+            return Err(Failed { fault, places });
+        }
+
+        let void = number(drafts, &mut placed, &places);
+        let accepted = drafts.iter().zip(&placed).filter(|(_, row)| row.verdict.is_ok());
+        let ids: Vec<Uuid> = accepted.map(|(draft, _)| draft.id.0).collect();
+        let written = Written { verdicts: placed.into_iter().map(Placed::verdict).collect(), void };
+        let end = if ids.is_empty() { "ROLLBACK" } else { "COMMIT" };
+        match link.command(end.to_owned(), self.statement()).await.map_err(Fault::from) {
+            Ok(()) => Ok(written),
+            // Only a refusal says that the transaction is undone. A broken connection or a missed deadline says nothing.
+            Err(Fault::Down(error)) if !ids.is_empty() && !matches!(error, StoreError::Refused(_)) => {
+                Err(Fault::Unknown(Unknown { xid, ids, written, places }).into())
+            }
+            Err(fault) => Err(Failed { fault, places }),
+        }
+    }
+
+    /// Writes the rows, and tells the transaction's id and what it says of each message.
+    async fn place(&self, link: &mut Link, drafts: &[&Draft]) -> Result<(String, Vec<Placed>), Fault> {
         let sql = &self.inner.sql;
         let rows = if drafts.iter().all(|draft| is_plain(draft)) {
             link.rows(&sql.write_plain, pack_plain(drafts)?, self.statement()).await?
         } else {
             link.rows(&sql.write, pack(drafts)?, self.statement()).await?
         };
-        let mut placed = rows.iter().map(Placed::read).collect::<Result<Vec<_>, _>>()?;
+        let placed = rows.iter().map(Placed::read).collect::<Result<Vec<_>, _>>()?;
         if placed.len() != drafts.len() {
             return Err(StoreError::Unreadable("a batch came back incomplete".to_owned()).into());
         }
         let xid = rows.first().map_or(Ok(String::new()), |row| Columns::at(row, XID).take())?;
-        let wanted = wanted(drafts, &placed);
-        if placed.iter().all(|row| row.verdict.is_err()) {
-            link.command("ROLLBACK".to_owned(), self.statement()).await?;
-            return Ok(placed.into_iter().map(Placed::verdict).collect());
-        }
-
-        let subjects = subjects(drafts, &placed, &wanted);
-        let reserved = reserve(outlet, &wanted, &subjects).await?;
-        let places: Vec<_> = wanted.iter().zip(&reserved).map(|(&(topic, n), &place)| (topic, place, n)).collect();
-        number(drafts, &mut placed, &places);
-
-        let commit = link.command("COMMIT".to_owned(), self.statement()).await;
-        let accepted = drafts.iter().zip(&placed).filter(|(_, row)| row.verdict.is_ok());
-        let ids: Vec<Uuid> = accepted.map(|(draft, _)| draft.id.0).collect();
-        let verdicts: Verdicts = placed.into_iter().map(Placed::verdict).collect();
-        match commit.map_err(Fault::from) {
-            Ok(()) => Ok(verdicts),
-            // Only a refusal says that the transaction is undone. A broken connection or a missed deadline says nothing.
-            Err(Fault::Down(error)) if !matches!(error, StoreError::Refused(_)) => {
-                Err(Fault::Unknown(Unknown { xid, ids, verdicts, places }).into())
-            }
-            Err(fault) => Err(Failed { fault, places }),
-        }
+        Ok((xid, placed))
     }
 
     /// How long a statement may take, the wire included.
@@ -218,13 +244,22 @@ impl Store {
     }
 }
 
-/// Takes the places of the messages that are shown.
-async fn reserve<O: Outlet>(outlet: &O, wanted: &[(Topic, u32)], subjects: &[Subject]) -> Result<Vec<Reserved>, Fault> {
-    if wanted.is_empty() {
-        return Ok(Vec::new());
+/// Says whether a message's place is taken before Postgres has said that it takes it. Not one in a thread: it may be
+/// none, or another room's, whose log is no business of who only names it.
+fn is_placed_early(draft: &Draft) -> bool {
+    !draft.is_hidden() && draft.thread_id.is_none()
+}
+
+/// Takes the next places of these messages' topics.
+async fn take<O: Outlet>(outlet: &O, drafts: &[&Draft]) -> Result<Places, Fault> {
+    if drafts.is_empty() {
+        return Ok(Places::new());
     }
-    match timeout(RESERVE, outlet.reserve_for(wanted, subjects)).await {
-        Ok(Ok(reserved)) if reserved.len() == wanted.len() => Ok(reserved),
+    let wanted = wanted(drafts);
+    match timeout(RESERVE, outlet.reserve_for(&wanted, &subjects(drafts, &wanted))).await {
+        Ok(Ok(reserved)) if reserved.len() == wanted.len() => {
+            Ok(wanted.into_iter().zip(reserved).map(|((topic, n), place)| (topic, place, n)).collect())
+        }
         Ok(Ok(_)) => Err(Fault::NoOffsets("the outlet gave another number of places".to_owned())),
         Ok(Err(error)) => Err(Fault::NoOffsets(error.to_string())),
         Err(_) => Err(Fault::NoOffsets("the outlet did not answer in time".to_owned())),
@@ -269,12 +304,9 @@ impl Placed {
 }
 
 /// Counts the places each topic needs, topics in the order of their first message.
-fn wanted(drafts: &[&Draft], placed: &[Placed]) -> Vec<(Topic, u32)> {
+fn wanted(drafts: &[&Draft]) -> Vec<(Topic, u32)> {
     let mut wanted: Vec<(Topic, u32)> = Vec::new();
-    for (draft, row) in drafts.iter().zip(placed) {
-        if row.verdict.is_err() || draft.is_hidden() {
-            continue;
-        }
+    for draft in drafts {
         match wanted.iter_mut().find(|(topic, _)| *topic == draft.topic) {
             Some((_, count)) => *count += 1,
             None => wanted.push((draft.topic, 1)),
@@ -284,35 +316,30 @@ fn wanted(drafts: &[&Draft], placed: &[Placed]) -> Vec<(Topic, u32)> {
 }
 
 /// What each place will be for, in the order of the places.
-fn subjects(drafts: &[&Draft], placed: &[Placed], wanted: &[(Topic, u32)]) -> Vec<Subject> {
-    let accepted = || {
-        drafts
-            .iter()
-            .zip(placed)
-            .filter(|(draft, row)| row.verdict.is_ok() && !draft.is_hidden())
-            .map(|(draft, _)| draft)
-    };
+fn subjects(drafts: &[&Draft], wanted: &[(Topic, u32)]) -> Vec<Subject> {
     let of = |(topic, _): &(Topic, u32)| {
         let topic = *topic;
         let subject = |draft: &&Draft| Subject::New { message: draft.id, addressed: draft.is_addressed() };
-        accepted().filter(move |draft| draft.topic == topic).map(subject)
+        drafts.iter().filter(move |draft| draft.topic == topic).map(subject)
     };
     wanted.iter().flat_map(of).collect()
 }
 
-/// Gives the messages their places, in order.
-fn number(drafts: &[&Draft], placed: &mut [Placed], places: &[(Topic, Reserved, u32)]) {
+/// Gives the messages their places, in order, and returns the places of those that were not accepted after all.
+fn number(drafts: &[&Draft], placed: &mut [Placed], places: &[(Topic, Reserved, u32)]) -> Places {
     let mut next: Vec<(Topic, Reserved)> = places.iter().map(|&(topic, place, _)| (topic, place)).collect();
+    let mut void = Vec::new();
     for (draft, row) in drafts.iter().zip(placed) {
-        if row.verdict.is_ok()
-            && !draft.is_hidden()
-            && let Some((_, place)) = next.iter_mut().find(|(topic, _)| *topic == draft.topic)
-        {
-            row.stored.epoch = place.epoch;
-            row.stored.offset = place.first;
-            place.first += 1;
+        let has_place = !draft.is_hidden() && (row.verdict.is_ok() || is_placed_early(draft));
+        let Some((_, place)) = next.iter_mut().find(|(topic, _)| has_place && *topic == draft.topic) else { continue };
+        if row.verdict.is_ok() {
+            (row.stored.epoch, row.stored.offset) = (place.epoch, place.first);
+        } else {
+            void.push((draft.topic, *place, 1));
         }
+        place.first += 1;
     }
+    void
 }
 
 fn marks<'d>(drafts: &[&'d Draft], what: impl Fn(&'d Mark) -> &'d str) -> Vec<Option<&'d str>> {

@@ -13,9 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{Fault, Unknown, Verdicts};
-use super::{Committed, Draft, Outlet, Reserved, Stored, WriteError};
-use crate::domain::{RoomId, Topic};
+use super::batch::{Fault, Places, Unknown, Written};
+use super::{Committed, Draft, Outlet, Stored, WriteError};
+use crate::domain::RoomId;
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -60,7 +60,7 @@ impl<T> Job<T> {
 /// Work for the publisher, in the order of the room.
 enum Parcel<T> {
     Committed(Vec<Committed<T>>),
-    Void(Vec<(Topic, Reserved, u32)>),
+    Void(Places),
 }
 
 /// Some jobs that are to be tried together.
@@ -139,15 +139,13 @@ impl<O: Outlet> Lane<O> {
             }
             drop(spans);
             let failed = match written {
-                Ok(verdicts) => {
-                    self.settle(attempt.jobs, verdicts).await;
+                Ok(written) => {
+                    self.settle(attempt.jobs, written).await;
                     continue;
                 }
                 Err(failed) => failed,
             };
-            if !failed.places.is_empty() {
-                self.hand_on(Parcel::Void(failed.places)).await;
-            }
+            self.leave_empty(failed.places).await;
             match failed.fault {
                 Fault::Row(_) if attempt.jobs.len() > 1 => {
                     let later = attempt.jobs.split_off(attempt.jobs.len() / 2);
@@ -194,10 +192,10 @@ impl<O: Outlet> Lane<O> {
     }
 
     /// Answers the senders of a committed transaction and hands its messages on.
-    async fn settle(&self, jobs: Vec<Job<O::Payload>>, verdicts: Verdicts) {
+    async fn settle(&self, jobs: Vec<Job<O::Payload>>, written: Written) {
         let mut committed = Vec::with_capacity(jobs.len());
         let at = Instant::now().into_std();
-        for (mut job, verdict) in jobs.into_iter().zip(verdicts) {
+        for (mut job, verdict) in jobs.into_iter().zip(written.verdicts) {
             job.answer(verdict.clone());
             self.metrics.messages_stored_total.inc_by(u64::from(verdict.is_ok()));
             if let Ok(stored) = verdict
@@ -210,6 +208,7 @@ impl<O: Outlet> Lane<O> {
         if !committed.is_empty() {
             self.hand_on(Parcel::Committed(committed)).await;
         }
+        self.leave_empty(written.void).await;
     }
 
     /// Finds out what became of a commit. Its senders learn after a while that it cannot be told; the lane goes on
@@ -220,9 +219,9 @@ impl<O: Outlet> Lane<O> {
         let mut pause = Duration::from_millis(20);
         loop {
             match self.store.was_committed(&unknown).await {
-                Ok(Some(true)) => return self.settle(jobs, unknown.verdicts).await,
+                Ok(Some(true)) => return self.settle(jobs, unknown.written).await,
                 Ok(Some(false)) => {
-                    self.hand_on(Parcel::Void(unknown.places)).await;
+                    self.leave_empty(unknown.places).await;
                     return refuse(jobs, &unavailable(1));
                 }
                 Ok(None) => {}
@@ -237,6 +236,13 @@ impl<O: Outlet> Lane<O> {
                 () = sleep(pause) => pause = (pause * 2).min(Duration::from_secs(1)),
                 () = self.lifecycle.aborted() => return,
             }
+        }
+    }
+
+    /// Has it said that nothing comes at these places.
+    async fn leave_empty(&self, places: Places) {
+        if !places.is_empty() {
+            self.hand_on(Parcel::Void(places)).await;
         }
     }
 
