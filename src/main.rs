@@ -19,11 +19,5 @@ fn main() -> ExitCode {
         out::say("error: another TLS provider is installed");
         return Exit::Fault.into();
     }
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(cli::run(command)).into(),
-        Err(error) => {
-            out::say(format_args!("error: the runtime could not be started: {error}"));
-            Exit::Fault.into()
-        }
-    }
+    cli::run(command).into()
 }

@@ -11,6 +11,7 @@ mod probe;
 mod serve;
 mod token;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -109,14 +110,30 @@ pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<
     })
 }
 
-/// Runs the command.
-pub async fn run(cli: Cli) -> Exit {
+/// Runs the command to its end.
+#[must_use]
+pub fn run(cli: Cli) -> Exit {
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run().await,
-        Command::Check(arguments) => check::run(&arguments).await,
-        Command::Probe(arguments) => probe::run(&arguments).await,
-        Command::Token(arguments) => token::run(arguments).await,
+        Command::Serve => serve::run(),
+        Command::Check(arguments) => on_threads(None, check::run(&arguments)),
+        Command::Probe(arguments) => on_threads(None, probe::run(&arguments)),
+        Command::Token(arguments) => on_threads(None, token::run(arguments)),
         Command::Config(arguments) => config::run(&arguments),
+    }
+}
+
+/// Runs work on a runtime of so many threads, or one for each core.
+fn on_threads(threads: Option<NonZeroUsize>, work: impl Future<Output = Exit>) -> Exit {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads.get());
+    }
+    match builder.enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => {
+            out::say(format_args!("error: the runtime could not be started: {error}"));
+            Exit::Fault
+        }
     }
 }
 

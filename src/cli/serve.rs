@@ -1,14 +1,18 @@
 //! `serve`: the gateway itself.
 
-use super::{Exit, configuration, out};
+use super::{Exit, configuration, on_threads, out};
+use crate::config::{Config, Warning};
 use crate::gateway::{BuildError, Gateway};
 use crate::telemetry;
 
-pub(super) async fn run() -> Exit {
-    let (config, warnings) = match configuration() {
-        Ok(read) => read,
-        Err(exit) => return exit,
-    };
+pub(super) fn run() -> Exit {
+    match configuration() {
+        Ok((config, warnings)) => on_threads(config.threads, serve(config, warnings)),
+        Err(exit) => exit,
+    }
+}
+
+async fn serve(config: Config, warnings: Vec<Warning>) -> Exit {
     if let Err(error) = telemetry::log::init(&config.log) {
         out::say(format_args!("error: {error}"));
         return Exit::Fault;

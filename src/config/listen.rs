@@ -1,7 +1,9 @@
 //! Where the gateway listens, and what it is called.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 
+use super::parse::whole;
 use super::system;
 use super::variable::{Reader, Variable};
 use crate::domain::InstanceName;
@@ -20,7 +22,13 @@ const INSTANCE: Variable = Variable::found(
     "this instance's name on the bus and in logs; two instances must not share one",
 );
 
-pub(super) const VARIABLES: &[Variable] = &[PUBLIC, OPS, INSTANCE];
+const THREADS: Variable = Variable::new(
+    "GATEWAY_THREADS",
+    "0",
+    "threads that serve; 0: one for each core that the process may use. 1 where each core has an instance of its own",
+);
+
+pub(super) const VARIABLES: &[Variable] = &[PUBLIC, OPS, INSTANCE, THREADS];
 
 /// The two listeners.
 #[derive(Clone, Debug)]
@@ -54,6 +62,11 @@ pub(super) fn instance(reader: &mut Reader<'_>) -> Option<InstanceName> {
             Err(format!("\"{text}\" is not 1 to 64 letters, digits, dots, dashes and underscores"))
         }
     })
+}
+
+/// How many threads serve; `None` is one for each core.
+pub(super) fn threads(reader: &mut Reader<'_>) -> Option<Option<NonZeroUsize>> {
+    reader.take(&THREADS, whole::<usize>(0..=1024)).map(NonZeroUsize::new)
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -29,6 +29,7 @@ mod tls;
 mod trace;
 mod variable;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 pub use admin::AdminToken;
@@ -72,6 +73,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// This process's name on the bus and in logs.
     pub instance: InstanceName,
+    /// Threads that serve; `None` is one for each core that the process may use.
+    pub threads: Option<NonZeroUsize>,
     /// Time between two looks at the files of the configuration; zero never looks.
     pub watch: Duration,
     /// Who may use the operations API; empty turns it off.
@@ -131,6 +134,7 @@ impl Config {
         // Everything is read before the first `?`, so that all errors are found.
         let watch = source::read(reader);
         let (listen, instance) = (Listen::read(reader), listen::instance(reader));
+        let threads = listen::threads(reader);
         let tls = tls::read(reader);
         let admin = admin::read(reader);
         let database = Database::read(reader);
@@ -149,6 +153,7 @@ impl Config {
             tls: tls?,
             watch: watch?,
             instance: instance?,
+            threads: threads?,
             admin: admin?,
             database: database?,
             redis: redis?,

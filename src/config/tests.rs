@@ -53,6 +53,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.presence.lease, Duration::from_secs(60));
     assert_eq!(config.presence.grace, Duration::from_secs(5));
     assert_eq!((config.drain, config.drain_wait), (Duration::from_secs(30), Duration::ZERO));
+    assert_eq!(config.threads, None);
     assert_eq!((config.log.filter.as_str(), config.log.format), ("info", LogFormat::Json));
 }
 
@@ -61,6 +62,7 @@ fn values_are_taken_from_their_variables() {
     let (config, warnings) = read(&[
         ("GATEWAY_LISTEN", "[::]:80"),
         ("GATEWAY_INSTANCE", "blue-1"),
+        ("GATEWAY_THREADS", "4"),
         ("GATEWAY_PGBOUNCER", "True"),
         ("GATEWAY_CACHE_PREFIX", ""),
         ("CORS_ALLOWED_ORIGINS", " https://app.example , http://localhost:3000,"),
@@ -73,6 +75,7 @@ fn values_are_taken_from_their_variables() {
     assert_eq!(warnings, []);
     assert_eq!(config.listen.public.to_string(), "[::]:80");
     assert_eq!(config.instance.as_str(), "blue-1");
+    assert_eq!(config.threads.map(usize::from), Some(4));
     assert!(config.database.pgbouncer);
     assert_eq!(config.cache.prefix, "");
     assert_eq!(config.auth.allowed_origins, ["https://app.example", "http://localhost:3000"]);

@@ -138,6 +138,13 @@ impl Gateway {
                 .await
                 .map_err(BuildError::unreachable("Redis (GATEWAY_REDIS_URL)"))?;
         let channels = channel_layer(&config, door, &lifecycle, &metrics).await?;
+        // Before the parts that others feed: these take it for a crash when who feeds them goes.
+        let public = Public::bind(config.listen.public, public_settings(&config, certificate), Arc::clone(&metrics))
+            .map_err(BuildError::internal("the public listener cannot be bound"))?;
+        let (desk, requests) = mpsc::channel(admin::REQUESTS);
+        let ops = Ops::bind(config.listen.ops, Arc::clone(&metrics), Arc::clone(&health))
+            .and_then(|ops| ops.with_desk(desk).run(lifecycle.clone()))
+            .map_err(BuildError::internal("the ops listener cannot be bound"))?;
         let mender = Mender::new(store.clone(), bus.log().clone(), channels.clone(), Arc::clone(&metrics));
         let hub = Hub::start(
             bus.clone(),
@@ -159,12 +166,6 @@ impl Gateway {
         let parts = Parts { store: &store, bus: &bus, writer: &writer, outlet, moderator, cache: &cache, hub };
         let sessions = Arc::new(sessions(&config, &lifecycle, &metrics, parts));
 
-        let public = Public::bind(config.listen.public, public_settings(&config, certificate), Arc::clone(&metrics))
-            .map_err(BuildError::internal("the public listener cannot be bound"))?;
-        let (desk, requests) = mpsc::channel(admin::REQUESTS);
-        let ops = Ops::bind(config.listen.ops, Arc::clone(&metrics), Arc::clone(&health))
-            .and_then(|ops| ops.with_desk(desk).run(lifecycle.clone()))
-            .map_err(BuildError::internal("the ops listener cannot be bound"))?;
         let tokens = Arc::new(Tokens::new(&config.admin));
         let reloader =
             Reloader::new(&config, Arc::clone(&sessions), public.control(), Arc::clone(&tokens), Arc::clone(&metrics));

@@ -14,10 +14,12 @@ mod secure;
 pub(crate) mod testing;
 mod validity;
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::Shutdown;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 pub use accepted::{Accepted, Failure, accept, linger, speaks_tls};
@@ -74,7 +76,7 @@ impl Stream {
     /// `WouldBlock` and `Interrupted` when there is nothing yet; anything else is the end of the connection.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(tcp) => tcp.try_read(buffer),
+            Self::Plain(tcp) => try_read(tcp, buffer),
             Self::Tls(secure) => secure.try_read(buffer),
         }
     }
@@ -107,8 +109,24 @@ impl Stream {
         if let Self::Tls(secure) = self {
             secure.say_goodbye();
         }
-        let _ = socket2::SockRef::from(self.tcp()).shutdown(how);
+        let _ = SockRef::from(self.tcp()).shutdown(how);
     }
+}
+
+/// Reads, and takes it that nothing more is there when the buffer was not filled, as tokio's own `AsyncRead` does: who reads
+/// again waits for news from the kernel first. With `TcpStream::try_read` each message costs one more call that finds nothing.
+fn try_read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut last = None;
+    let read = tcp.try_io(Interest::READABLE, || {
+        let count = (&*SockRef::from(tcp)).read(buffer)?;
+        if count == 0 || count == buffer.len() {
+            return Ok(count);
+        }
+        last = Some(count);
+        // Said to the readiness alone: what arrives from now on, and the end, is news to it.
+        Err(ErrorKind::WouldBlock.into())
+    });
+    last.map_or(read, Ok)
 }
 
 #[cfg(test)]

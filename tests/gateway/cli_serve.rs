@@ -82,6 +82,19 @@ async fn what_is_odd_about_the_configuration_is_logged_and_sigterm_ends_it_with_
 }
 
 #[tokio::test]
+async fn as_many_threads_serve_as_are_wished() {
+    let stack = Stack::start().await;
+    for (wished, fits) in [(9, 9..=usize::MAX), (1, 1..=8)] {
+        let gateway = stack.gateway().env("GATEWAY_THREADS", wished).start().await;
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        // Threads that wait for the disk or for names, which come and go, are called the same.
+        let count = names.filter(|name| name.starts_with("tokio-rt-worker")).count();
+        assert!(fits.contains(&count), "{wished} were wished, {count} are there");
+    }
+}
+
+#[tokio::test]
 async fn systemd_is_told_when_it_serves_and_when_it_stops() {
     let stack = Stack::start().await;
     let folder = tempfile::tempdir().unwrap();
