@@ -19,6 +19,11 @@ pub enum SocketPath {
 }
 
 impl SocketPath {
+    /// Says whether these bytes, as they came, are the whole head of a request for a path below ours, well formed or not.
+    pub(super) fn is_whole_request(bytes: &[u8]) -> bool {
+        bytes.starts_with(b"GET /ws/community/") && bytes.windows(4).any(|end| end == b"\r\n\r\n")
+    }
+
     /// Reads a path, with or without its last slash, the UUID in any case.
     pub(super) fn parse(path: &str) -> Option<Self> {
         let rest = path.strip_prefix("/ws/community/")?;

@@ -240,20 +240,29 @@ impl Handshake {
         let is_misplaced = speaks_tls && matches!(accepted, Accepted::Plain(_));
         let exchange = Mutex::new(Exchange::new(place, is_misplaced));
         let silent = Mutex::new(Some(silent));
-        let service = service_fn(async |request: Request<Incoming>| {
-            silent.lock().take(); // who waits now waits for us
-            let is_for_socket = SocketPath::parse(request.uri().path()).is_some();
-            let entering = if is_for_socket { self.turn(lifecycle).await } else { None };
-            Ok::<_, Infallible>(self.door.answer(request, peer, lifecycle, &exchange, entering))
-        });
-        // hyper's own limit is for the head alone; the deadline is for the whole handshake.
-        let connection = http1::Builder::new()
-            .header_read_timeout(None::<Duration>)
-            .max_buf_size(self.max_head)
-            .serve_connection(TokioIo::new(accepted), service)
-            .with_upgrades();
+        let speaking = async {
+            let queued = Mutex::new(self.queue(&accepted, &silent, lifecycle).await?);
+            let service = service_fn(async |request: Request<Incoming>| {
+                silent.lock().take(); // who waits now waits for us
+                let is_for_socket = SocketPath::parse(request.uri().path()).is_some();
+                let queued = queued.lock().take();
+                let entering = match queued {
+                    Some(entering) => entering,
+                    None if is_for_socket => self.turn(lifecycle).await,
+                    None => None,
+                };
+                Ok::<_, Infallible>(self.door.answer(request, peer, lifecycle, &exchange, entering))
+            });
+            // hyper's own limit is for the head alone; the deadline is for the whole handshake.
+            let connection = http1::Builder::new()
+                .header_read_timeout(None::<Duration>)
+                .max_buf_size(self.max_head)
+                .serve_connection(TokioIo::new(accepted), service)
+                .with_upgrades();
+            connection.await.map_err(|error| reason(&error))
+        };
         let failure = tokio::select! {
-            ended = connection => ended.err().map(|error| reason(&error)),
+            ended = speaking => ended.err(),
             reason = &mut end => Some(reason),
         };
         let mut exchange = exchange.into_inner();
@@ -265,6 +274,26 @@ impl Handshake {
             self.door.refused(reason);
         }
         None
+    }
+
+    /// Lets a client whose whole request is there wait for its turn before HTTP reads it: it stays in the kernel, where
+    /// HTTP would keep 16 KiB for it. Returns how that ended; `None` where HTTP must look first.
+    ///
+    /// # Errors
+    /// When the client gave up.
+    async fn queue(
+        &self,
+        accepted: &Accepted,
+        silent: &Mutex<Option<FromAddress>>,
+        lifecycle: &Lifecycle,
+    ) -> Result<Option<Option<OwnedSemaphorePermit>>, &'static str> {
+        let Accepted::Plain(tcp) = accepted else { return Ok(None) };
+        if self.entering.available_permits() > 0 || !transport::peek(tcp, SocketPath::is_whole_request).await {
+            return Ok(None);
+        }
+        silent.lock().take();
+        let entering = self.turn(lifecycle).await;
+        if transport::has_ended(tcp).await { Err("abandoned") } else { Ok(Some(entering)) }
     }
 
     /// Waits for a place among those that enter. `None` when it took half the time of a handshake, the rest of which is for

@@ -1,14 +1,15 @@
 //! A connection from `accept` to its upgrade: the TLS handshake, and bytes as HTTP wants them.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice, Read};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -84,6 +85,29 @@ pub async fn speaks_tls(tcp: &TcpStream) -> Option<bool> {
         Ok(1..) => Some(first[0] == HANDSHAKE),
         Ok(0) | Err(_) => None,
     }
+}
+
+/// Waits for a client's first bytes, and says what is to be said of as many as came at once, 4 KiB at most. Takes nothing
+/// from the stream; of one that ended without a word there are none.
+///
+/// # Cancel safety
+/// Safe.
+pub async fn peek<T>(tcp: &TcpStream, look: impl Fn(&[u8]) -> T) -> T {
+    poll_fn(|cx| {
+        let mut buffer = [0; 4 * 1024]; // here, and not in the task, which would keep it
+        let mut buffer = ReadBuf::new(&mut buffer);
+        let _ = ready!(tcp.poll_peek(cx, &mut buffer));
+        Poll::Ready(look(buffer.filled()))
+    })
+    .await
+}
+
+/// Says whether a client that has written something has ended its side, as far as the runtime has heard.
+///
+/// # Cancel safety
+/// Safe.
+pub async fn has_ended(tcp: &TcpStream) -> bool {
+    tcp.ready(Interest::READABLE).await.is_ok_and(|ready| ready.is_read_closed())
 }
 
 /// Shakes hands. The caller keeps the deadline.

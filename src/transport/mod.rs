@@ -22,7 +22,7 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-pub use accepted::{Accepted, Failure, accept, linger, speaks_tls};
+pub use accepted::{Accepted, Failure, accept, has_ended, linger, peek, speaks_tls};
 pub use certificate::{Certificate, CertificateError};
 pub use pinned::connect;
 use secure::Secure;

@@ -125,6 +125,25 @@ async fn who_comes_waits_until_there_is_a_place_among_those_that_enter() {
 }
 
 #[tokio::test]
+async fn who_asks_bit_by_bit_waits_as_well_and_who_gives_up_takes_no_place() {
+    let mut door = Door::open(settings_with(|settings| settings.entering = 1));
+    let (_first, first) = door.arrival("").await;
+    let (request, mut slow, mut gone) = (upgrade(ROOM, ""), door.connect().await, door.connect().await);
+    gone.write(request.as_bytes()).await;
+    eventually("two are there", || async { door.metrics.handshakes_open.get() == 2 }).await;
+    assert_eq!(door.refusal(&upgrade("/", "")).await.status(), 404, "it waits for its turn by now");
+    slow.write(&request.as_bytes()[..40]).await;
+    drop(gone);
+    assert_eq!(door.refusal(&upgrade("/", "")).await.status(), 404, "both were heard by now");
+    slow.write(&request.as_bytes()[40..]).await;
+    assert_eq!(door.refusal(&upgrade("/", "")).await.status(), 404);
+    drop(first.entering);
+    assert_eq!(slow.answer().await.status(), 101);
+    assert!(door.arrivals.recv().await.is_some());
+    assert_eq!((door.refused("abandoned"), door.metrics.upgrades_total.get()), (1, 2));
+}
+
+#[tokio::test]
 async fn who_waits_too_long_for_a_place_among_those_that_enter_is_told_to_come_back() {
     let mut door = Door::open(settings_with(|settings| {
         settings.entering = 1;
