@@ -32,9 +32,9 @@ use crate::transport::{Certificate, CertificateError, Standing};
 use crate::wire::event::{self, Place};
 
 /// Handshakes that may be in progress at once, those included that wait for a place among [`ENTERING`]. Each takes about
-/// 16 KiB; more wait in the kernel.
+/// 16 KiB once HTTP reads it; more wait in the kernel.
 const HANDSHAKES: usize = 1_024;
-/// People that may be on their way in at once. Each takes about 27 KiB until it is in, ten times what it takes then. Of half as
+/// People that may be on their way in at once. Each keeps 10 KiB more than later, for the step that it is at, until it is in. Of half as
 /// many fewer things are asked for together: 14,000 who returned at the same moment took half as long again.
 const ENTERING: usize = 256;
 /// How long a handshake may take.

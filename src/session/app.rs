@@ -103,7 +103,7 @@ impl Sessions {
             seat.subscribed().await;
             self.enter_app(&desk).await
         };
-        let overview = match socket.while_writing(tokio::time::timeout(ENTER_DEADLINE, entering)).await {
+        let overview = match socket.while_writing(tokio::time::timeout(ENTER_DEADLINE, Box::pin(entering))).await {
             Ok(Ok(overview)) => overview,
             failed => {
                 let error = failed.ok().and_then(Result::err).unwrap_or(AppError::Late);

@@ -144,7 +144,8 @@ impl Sessions {
         Box::pin(self.depart(session)).await;
     }
 
-    /// From the upgrade to the state, or to the reason why there is none.
+    /// From the upgrade to the state, or to the reason why there is none. Each step is boxed by itself, so that a newcomer
+    /// keeps room for one of them at a time; the room of all together is four times as large.
     async fn arrive(&self, visitor: Box<Visitor>) -> Session {
         let Visitor { stream, early, venue, credentials, address, since, entering, holds } = *visitor;
         let _passing = guards::Passing::entering(&self.metrics);
@@ -152,14 +153,15 @@ impl Sessions {
         let (mut socket, outbox) = Socket::new(stream, &early, &self.sockets);
         self.heartbeat.register(&outbox);
         let (mut user, mut party) = (None, None);
-        match socket.while_writing(self.let_in(connection, venue, credentials, &outbox)).await {
+        match socket.while_writing(Box::pin(self.let_in(connection, venue, credentials, &outbox))).await {
             Ok(guest) => {
                 user = Some(guest.identity.user);
                 party = match guest.grant.clone() {
                     Some(grant) => {
-                        self.enter(connection, venue, guest, grant, since, &mut socket).await.map(Party::Room)
+                        let entering = self.enter(connection, venue, guest, grant, since, &mut socket);
+                        Box::pin(entering).await.map(Party::Room)
                     }
-                    None => self.enter_in_app(connection, guest, &mut socket).await.map(Party::App),
+                    None => Box::pin(self.enter_in_app(connection, guest, &mut socket)).await.map(Party::App),
                 };
             }
             Err(close) => {

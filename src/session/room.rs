@@ -80,7 +80,7 @@ impl Sessions {
         let seat = self.hub.join(topic, connection, user, &outbox, &grant.hidden);
         member.member().judged.forget();
         let replay = Replay { seat: &seat, outbox: &outbox, topic, thread: None, grant: &grant, ticket };
-        let entering = tokio::time::timeout(ENTER_DEADLINE, self.open(venue, &replay, since));
+        let entering = tokio::time::timeout(ENTER_DEADLINE, Box::pin(self.open(venue, &replay, since)));
         let present = match socket.while_writing(entering).await {
             Ok(Ok(present)) => present,
             failed => {

@@ -14,9 +14,9 @@ use crate::socket::Class;
 pub(super) const FULL: usize = 256;
 /// How long after news of the moment the next wait.
 pub(super) const PASSING: Duration = Duration::from_millis(100);
-/// The same where it is nothing but joins and leaves: who comes in a stream of people is seen half a second later at most, and
-/// each seat is written to twice a second, not for everybody.
-pub(super) const STREAM: Duration = Duration::from_millis(500);
+/// The same where it is nothing but joins and leaves: who comes in a stream of people is seen a second later at most, and
+/// each seat is written to once a second, not for everybody.
+pub(super) const STREAM: Duration = Duration::from_secs(1);
 /// With fewer seats nothing is worth a wait.
 pub(super) const FEW: usize = 8;
 /// From so many seats on, a busy topic waits for what follows.
