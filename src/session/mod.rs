@@ -222,3 +222,18 @@ impl Sessions {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the future of a method keeps room for, in bytes.
+    fn room<'a, F>(_: impl FnOnce(&'a Sessions, Box<Visitor>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_newcomer_keeps_room_for_one_step_at_a_time() {
+        assert!(room(Sessions::arrive) < 2 * 1024, "{} bytes beside the step that is boxed", room(Sessions::arrive));
+    }
+}

@@ -80,11 +80,7 @@ impl Failure {
 /// # Cancel safety
 /// Safe.
 pub async fn speaks_tls(tcp: &TcpStream) -> Option<bool> {
-    let mut first = [0];
-    match tcp.peek(&mut first).await {
-        Ok(1..) => Some(first[0] == HANDSHAKE),
-        Ok(0) | Err(_) => None,
-    }
+    peek(tcp, |bytes| bytes.first().map(|first| *first == HANDSHAKE)).await
 }
 
 /// Waits for a client's first bytes, and says what is to be said of as many as came at once, 4 KiB at most. Takes nothing

@@ -131,7 +131,35 @@ fn try_read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt;
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_does_not_fill_its_buffer_waits_for_news_before_the_next() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let mut peer = TcpStream::connect(listener.local_addr().expect("is bound")).await.expect("connects");
+        let stream = Stream::from(listener.accept().await.expect("accepts").0);
+        let ready = || poll_fn(|cx| stream.poll_read_ready(cx));
+        let is_ready = || ready().now_or_never().is_some();
+
+        peer.write_all(b"seven b").await.expect("is open");
+        ready().await.expect("has a runtime");
+        assert_eq!(stream.try_read(&mut [0; 4]).expect("there is something"), 4);
+        assert!(is_ready(), "a full buffer may have left something");
+        assert_eq!(stream.try_read(&mut [0; 4]).expect("there is more"), 3);
+        assert!(!is_ready());
+
+        peer.write_all(b"more").await.expect("is open");
+        ready().await.expect("has a runtime");
+        assert_eq!(stream.try_read(&mut [0; 64]).expect("there is something"), 4);
+        drop(peer);
+        ready().await.expect("has a runtime");
+        assert_eq!(stream.try_read(&mut [0; 64]).expect("it is the end"), 0);
+    }
 
     #[test]
     fn tls_costs_a_plain_stream_no_memory() {

@@ -124,6 +124,31 @@ async fn who_comes_waits_until_there_is_a_place_among_those_that_enter() {
     drop(guard);
 }
 
+/// What lies unread in the kernel of what a client has sent here, in bytes.
+fn unread(door: &Door, client: &Client) -> Option<usize> {
+    let (here, there) = (door.address.port(), client.0.local_addr().unwrap().port());
+    let ends = |port: u16| move |address: &str| address.ends_with(&format!(":{port:04X}"));
+    std::fs::read_to_string("/proc/net/tcp").unwrap().lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let is_it = ends(here)(fields.get(1)?) && ends(there)(fields.get(2)?);
+        usize::from_str_radix(fields.get(4)?.split_once(':')?.1, 16).ok().filter(|_| is_it)
+    })
+}
+
+#[tokio::test]
+async fn the_request_of_who_waits_for_a_place_stays_in_the_kernel() {
+    let mut door = Door::open(settings_with(|settings| settings.entering = 1));
+    let (_first, first) = door.arrival("").await;
+    let (request, mut second) = (upgrade(ROOM, ""), door.connect().await);
+    second.write(request.as_bytes()).await;
+    eventually("the second one waits", || async { door.metrics.handshakes_open.get() == 1 }).await;
+    assert_eq!(door.refusal(&upgrade("/", "")).await.status(), 404, "it was looked at by now");
+    assert_eq!(unread(&door, &second), Some(request.len()));
+    drop(first);
+    assert_eq!(second.answer().await.status(), 101);
+    assert_eq!(unread(&door, &second), Some(0));
+}
+
 #[tokio::test]
 async fn who_asks_bit_by_bit_waits_as_well_and_who_gives_up_takes_no_place() {
     let mut door = Door::open(settings_with(|settings| settings.entering = 1));

@@ -65,6 +65,6 @@ pub trait Outlet: Send + Sync + 'static {
     /// until eight batches wait here; so it must have deadlines of its own.
     fn publish(&self, committed: Vec<Committed<Self::Payload>>) -> impl Future<Output = ()> + Send;
 
-    /// Publishes that these places stay empty, because their commit failed.
+    /// Publishes that these places stay empty: their messages were refused, or not committed.
     fn void(&self, places: Vec<(Topic, Reserved, u32)>) -> impl Future<Output = ()> + Send;
 }
