@@ -26,11 +26,6 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new("if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('HSET', KEYS[1], 'until', 0) end")
 });
 
-/// Binds a name to its message's ack.
-static SETTLE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new("redis.call('HSET', KEYS[1], 'id', ARGV[1], 'ack', ARGV[2]) redis.call('EXPIRE', KEYS[1], ARGV[3])")
-});
-
 /// How long one connection may take to write. Longer than the writer's own deadlines.
 const LEASE: Duration = Duration::from_secs(20);
 /// How long another waits for its ack.
@@ -114,9 +109,10 @@ impl Nonces {
 
     /// Binds a name to its message's ack. If Redis does not answer, the next who asks finds the message in Postgres.
     pub async fn settle(&self, nonce: &Nonce, ack: &[u8]) {
-        let mut call = SETTLE.key(&nonce.key);
-        call.arg(nonce.id.to_string()).arg(ack).arg(keyspace::NONCE_SECONDS);
-        if within(call.invoke_async::<()>(&mut self.connection.clone())).await.is_err() {
+        let mut calls = redis::pipe();
+        calls.cmd("HSET").arg(&nonce.key).arg("id").arg(nonce.id.to_string()).arg("ack").arg(ack).ignore();
+        calls.cmd("EXPIRE").arg(&nonce.key).arg(keyspace::NONCE_SECONDS).ignore();
+        if within(calls.exec_async(&mut self.connection.clone())).await.is_err() {
             self.failed();
         }
     }

@@ -4,8 +4,6 @@
 //! are one, and *published* after the commit. Between the two it is a hole, which receivers wait for. `published` is the
 //! end of the part without holes: everything up to there is committed, logged and sent.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -59,7 +57,7 @@ impl Position {
 }
 
 /// How `lua/position.lua` says where a topic stands: epoch, published, time, taken, notes.
-type Stands = (String, u64, Option<i64>, u64, Vec<String>);
+type Stands = (String, u64, Option<i64>, u64, Vec<Vec<u8>>);
 
 /// What an offset is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,25 +78,20 @@ impl Note {
     }
 }
 
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::New(message) => write!(f, "new {message}"),
-            Self::Changed(message) => write!(f, "changed {message}"),
-        }
+impl Note {
+    /// As Redis keeps it: the letter and the id of the record that it will be in the index.
+    #[must_use]
+    pub fn record(&self) -> [u8; TRACE] {
+        let mut record = [0; TRACE];
+        record[0] = if matches!(self, Self::New(_)) { b'n' } else { b'c' };
+        record[1..].copy_from_slice(self.message().0.as_bytes());
+        record
     }
-}
 
-impl FromStr for Note {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (word, id) = text.split_once(' ').ok_or(())?;
-        let id = id.parse().map(MessageId).map_err(|_| ())?;
-        match word {
-            "new" => Ok(Self::New(id)),
-            "changed" => Ok(Self::Changed(id)),
-            _ => Err(()),
+    fn read(record: &[u8]) -> Option<Self> {
+        match Trace::read(record) {
+            Trace::Noted(note) => Some(note),
+            Trace::Void | Trace::Untold => None,
         }
     }
 }
@@ -115,7 +108,7 @@ pub enum Trace {
 }
 
 /// How many bytes tell it.
-const TRACE: usize = 17;
+pub const TRACE: usize = 17;
 
 impl Trace {
     fn read(record: &[u8]) -> Self {
@@ -164,7 +157,7 @@ impl Log {
                 call.key(keyspace::log(topic)).key(keyspace::taken(topic)).key(keyspace::index(topic));
                 call.arg(count).arg(new_epoch()).arg(keyspace::POSITION_SECONDS);
                 for note in notes {
-                    call.arg(note.to_string());
+                    call.arg(&note.record()[..]);
                 }
                 let taken = BusError::within("taking offsets", call.invoke_async(&mut connection));
                 let (epoch, offset): (String, u64) = taken.await?;
@@ -279,7 +272,7 @@ impl Log {
         let found: Vec<Stands> = answer.await?;
         let read = |(epoch, published, time, taken, notes): Stands| {
             let position = Position { epoch: parse_epoch(&epoch), published, taken, time: time.map(Micros) };
-            (position, notes.iter().filter_map(|note| note.parse().ok()).collect())
+            (position, notes.iter().filter_map(|note| Note::read(note)).collect())
         };
         Ok(found.into_iter().map(read).collect())
     }
@@ -295,9 +288,9 @@ impl Log {
             get.arg(offset);
         }
         let mut connection = self.connection.clone();
-        let notes: Vec<Option<String>> =
+        let notes: Vec<Option<Vec<u8>>> =
             BusError::within("reading what offsets are for", get.query_async(&mut connection)).await?;
-        Ok(notes.into_iter().map(|note| note?.parse().ok()).collect())
+        Ok(notes.into_iter().map(|note| Note::read(&note?)).collect())
     }
 
     /// What became of each of the offsets from `first` to `last`, which were published; `None` when it is not known of all.

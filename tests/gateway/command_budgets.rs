@@ -109,7 +109,9 @@ pub const SEND: Budget = Budget {
 pub const SEND_ONCE: Budget = Budget {
     what: "send to a room with a `client_id`",
     redis: &[
-        ("community:nonce", 2),
+        ("community:nonce", 1),
+        ("HSET community:nonce", 1),
+        ("EXPIRE community:nonce", 1),
         ("rate_limit:community", 1),
         ("community:alike", 1),
         ("community:position:room", 2),

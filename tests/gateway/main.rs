@@ -49,6 +49,7 @@ mod identity_login;
 mod leaks;
 mod legs;
 mod limits;
+mod log_scripts;
 mod messages;
 mod moderation_decisions;
 mod moderation_expiry;

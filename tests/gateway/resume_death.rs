@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use super::dm::{conversation, path};
 use super::resume_replay::{enter, place, say, texts, without_limits};
+use community_gateway::bus::Note;
+use community_gateway::domain::MessageId;
+
 use crate::channels_stage::{Django, topic};
 use crate::support::{RoomSpec, Stack, eventually};
 
@@ -102,9 +105,9 @@ async fn a_change_whose_teller_was_killed_is_told_as_the_message_is_now_and_what
     let position = format!("community:position:room:{}", room.id);
     let taken: u64 =
         redis::cmd("HINCRBY").arg(&position).arg("offset").arg(1).query_async(&mut stack.redis().await).await.unwrap();
-    let note = format!("new {}", uuid::Uuid::now_v7());
+    let note = Note::New(MessageId(uuid::Uuid::now_v7())).record();
     let key = format!("community:taken:room:{}", room.id);
-    redis::cmd("HSET").arg(key).arg(taken).arg(note).exec_async(&mut stack.redis().await).await.unwrap();
+    redis::cmd("HSET").arg(key).arg(taken).arg(&note[..]).exec_async(&mut stack.redis().await).await.unwrap();
     logs(&stack, "+exists").await;
 
     // What comes now waits for both, and order is kept.

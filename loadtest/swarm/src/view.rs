@@ -1,14 +1,25 @@
 //! What one client has seen of its room, and whether that is right: every offset once, in order, without a hole.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder, FinderRev};
 use serde_json::Value;
 
 use crate::messages::{Messages, id_of, older};
 use crate::tally::Tally;
 
 /// Where a message's id stands, in JSON as we write it and as Python does.
-const MESSAGE: &[u8] = b"\"message\":{\"id\":\"";
-const MESSAGE_SPACED: &[u8] = b"\"message\": {\"id\": \"";
+static MESSAGE: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| ["\"message\":{\"id\":\"", "\"message\": {\"id\": \""].map(Finder::new));
+/// Where the time of sending stands.
+static SENT: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| ["\"content\":\"t=", "\"content\": \"t="].map(Finder::new));
+/// Where an ack says which message it is for.
+static ACKED: LazyLock<[Finder<'static>; 1]> = LazyLock::new(|| ["\"messageId\":\""].map(Finder::new));
+/// The event's own offset stands last; a text cannot hold these bytes unescaped.
+static OFFSET: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new("\"offset\":"));
+/// And the epoch before it.
+static EPOCH: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new("\"epoch\":\""));
 
 /// How many holes are remembered, so that what comes late is told from what comes twice.
 const MOST_HOLES: usize = 1_000;
@@ -83,7 +94,7 @@ impl View {
             }
             b"message_ack" => {
                 tally.add(&counters.acked, 1);
-                if let Some(id) = text_after(event, b"\"messageId\":\"") {
+                if let Some(id) = behind(&*ACKED, event).and_then(text) {
                     tally.acked(id);
                 }
                 return Meaning::Other;
@@ -106,25 +117,26 @@ impl View {
                 return Meaning::Other;
             }
             b"new_message" => {
-                let sent = either(event, [b"\"content\":\"t=", b"\"content\": \"t="], number_after);
+                let sent = behind(&*SENT, event).and_then(digits);
                 let micros = sent.map(|sent| now.saturating_sub(sent));
                 if let Some(micros) = micros {
                     Tally::note(&tally.latency, micros);
                     Tally::note(&tally.recent, micros);
                 }
-                let id = either(event, [MESSAGE, MESSAGE_SPACED], text_after).and_then(id_of);
-                if memmem::rfind(event, b"\"offset\":").is_none() {
+                let id = behind(&*MESSAGE, event).and_then(text).and_then(id_of);
+                let offset = offset(event);
+                if offset.is_none() {
                     // A server without offsets: what was missed or came twice is found by comparing with Postgres.
                     tally.add(&counters.deliveries, 1);
                 }
-                let fresh = self.live(event, tally);
+                let fresh = self.live(event, offset, tally);
                 self.message(id, fresh, tally);
                 if let Some((id, micros)) = id.zip(micros) {
                     return Meaning::Message { id, micros };
                 }
             }
             _ => {
-                self.live(event, tally);
+                self.live(event, offset(event), tally);
             }
         }
         Meaning::Other
@@ -137,18 +149,15 @@ impl View {
         }
     }
 
-    fn live(&mut self, event: &[u8], tally: &Tally) -> bool {
-        // The event's own offset stands last; a text cannot hold these bytes unescaped.
-        if let Some(offset) = memmem::rfind(event, b"\"offset\":").and_then(|at| digits(&event[at + 9..])) {
-            let epoch = text_after(event, b"\"epoch\":\"").map(str::to_owned);
-            if epoch.is_some() && self.epoch.is_some() && epoch != self.epoch {
-                // A new life of the log, after an outage of Redis: its offsets begin again. What the old one may have
-                // lost is found by comparing with Postgres.
-                (self.epoch, self.last, self.first) = (epoch, offset - 1, offset - 1);
-            }
-            return self.seen(offset, tally);
+    fn live(&mut self, event: &[u8], offset: Option<u64>, tally: &Tally) -> bool {
+        let Some(offset) = offset else { return true };
+        let epoch = EPOCH.rfind(event).and_then(|at| text(&event[at + EPOCH.needle().len()..]));
+        if epoch.is_some() && self.epoch.is_some() && epoch != self.epoch.as_deref() {
+            // A new life of the log, after an outage of Redis: its offsets begin again. What the old one may have lost is
+            // found by comparing with Postgres.
+            (self.epoch, self.last, self.first) = (epoch.map(str::to_owned), offset - 1, offset - 1);
         }
-        true
+        self.seen(offset, tally)
     }
 
     fn count_hole(&self, had_one: bool, tally: &Tally) {
@@ -255,24 +264,24 @@ impl View {
 
 /// The event's name. Ours stands first; other servers may have it anywhere.
 fn name(event: &[u8]) -> &[u8] {
-    let Some(at) = memmem::find(event, b"\"event\":") else { return b"" };
-    let rest = event[at + 8..].trim_ascii_start();
-    let Some(rest) = rest.strip_prefix(b"\"") else { return b"" };
+    let ours = event.strip_prefix(b"{\"event\":");
+    let Some(rest) = ours.or_else(|| Some(&event[memmem::find(event, b"\"event\":")? + 8..])) else { return b"" };
+    let Some(rest) = rest.trim_ascii_start().strip_prefix(b"\"") else { return b"" };
     memchr::memchr(b'"', rest).map_or(b"", |end| &rest[..end])
 }
 
-fn text_after<'a>(event: &'a [u8], what: &[u8]) -> Option<&'a str> {
-    let rest = &event[memmem::find(event, what)? + what.len()..];
-    std::str::from_utf8(&rest[..memchr::memchr(b'"', rest)?]).ok()
+fn offset(event: &[u8]) -> Option<u64> {
+    OFFSET.rfind(event).and_then(|at| digits(&event[at + OFFSET.needle().len()..]))
 }
 
 /// What stands behind the first of these that is there.
-fn either<'a, T>(event: &'a [u8], what: [&[u8]; 2], read: impl Fn(&'a [u8], &[u8]) -> Option<T>) -> Option<T> {
-    what.into_iter().find_map(|what| read(event, what))
+fn behind<'a>(what: &[Finder<'_>], event: &'a [u8]) -> Option<&'a [u8]> {
+    what.iter().find_map(|what| Some(&event[what.find(event)? + what.needle().len()..]))
 }
 
-fn number_after(event: &[u8], what: &[u8]) -> Option<u64> {
-    memmem::find(event, what).and_then(|at| digits(&event[at + what.len()..]))
+/// The text that a quotation mark ends.
+fn text(rest: &[u8]) -> Option<&str> {
+    std::str::from_utf8(&rest[..memchr::memchr(b'"', rest)?]).ok()
 }
 
 fn digits(bytes: &[u8]) -> Option<u64> {

@@ -10,10 +10,9 @@
 --       envelope, when it is sent (8 bytes), the object without its last brace
 -- Returns: 1 if it was adopted now, the number, the epoch
 local position, log, taken, index, told = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-begin(position, log, taken, index, ARGV[2])
+local epoch = begin(position, log, taken, index, ARGV[2])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local epoch = redis.call('HGET', position, 'epoch')
 local newest = tonumber(redis.call('ZREVRANGE', told, 0, 0)[1] or '0')
 local number = tonumber(ARGV[11])
 if number == 0 or ARGV[10] ~= epoch then
@@ -37,5 +36,5 @@ local envelope = ARGV[14] .. struct.pack('<I8I8', tonumber(epoch), offset) .. st
 redis.call('ZADD', log, offset, envelope)
 redis.call('PUBLISH', ARGV[1], envelope)
 keep(position, index, published, { { offset, trace(false, nil) } }, tonumber(ARGV[8]), ARGV[9])
-settle(position, log, published, bytes + #envelope, tonumber(ARGV[7]), ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+settle(position, log, published, bytes + #envelope, { [offset] = envelope }, tonumber(ARGV[7]), ARGV[3], ARGV[4], ARGV[5], ARGV[6])
 return { 1, number, epoch }

@@ -6,39 +6,44 @@
 --       kind of a void, where an envelope has its time, most records, seconds the index lives, envelopes...
 -- Returns: number of envelopes published
 local position, log, taken, index, channel = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
-local current = redis.call('HGET', position, 'epoch') == ARGV[2]
-local published = tonumber(redis.call('HGET', position, 'published') or '0')
-local offset, void, time_at, sent, bytes = tonumber(ARGV[3]), tonumber(ARGV[8]), tonumber(ARGV[9]), 0, 0
-local traces = {}
-if redis.call('EXISTS', log) == 1 then bytes = tonumber(redis.call('HGET', position, 'bytes') or '0') end
-for i = 12, #ARGV do
-  local event, fresh = ARGV[i], true
-  if current then
-    local there = redis.call('ZRANGEBYSCORE', log, offset, offset)
-    if #there > 0 and (string.byte(there[1], 2) ~= void or string.byte(event, 2) == void) then
-      fresh = false
-    elseif #there == 0 and offset <= published then
-      fresh = false -- published, and trimmed since
-    else
-      if #there > 0 then
-        redis.call('ZREM', log, there[1])
-        bytes = bytes - #there[1]
-      end
-      redis.call('ZADD', log, offset, event)
-      bytes = bytes + #event
-    end
-    -- A note is left where the log was written and the script did not come to its end.
-    local note = redis.call('HGET', taken, string.format('%.0f', offset))
-    if fresh or note then traces[#traces + 1] = { offset, trace(string.byte(event, 2) == void, note) } end
-  end
-  if fresh then
-    redis.call('PUBLISH', channel, event)
-    sent = sent + 1
-  end
-  if current then redis.call('HDEL', taken, string.format('%.0f', offset)) end
-  offset = offset + 1
+local stands = redis.call('HMGET', position, 'epoch', 'published', 'bytes')
+if stands[1] ~= ARGV[2] then
+  for i = 12, #ARGV do redis.call('PUBLISH', channel, ARGV[i]) end
+  return #ARGV - 11
 end
-if not current then return sent end
+
+local first, count, void = tonumber(ARGV[3]), #ARGV - 11, tonumber(ARGV[8])
+local published, bytes = tonumber(stands[2] or '0'), tonumber(stands[3] or '0')
+if redis.call('EXISTS', log) == 0 then bytes = 0 end
+local known, names = {}, {}
+local found = redis.call('ZRANGEBYSCORE', log, first, first + count - 1, 'WITHSCORES')
+for i = 1, #found, 2 do known[tonumber(found[i + 1])] = found[i] end
+for i = 1, count do names[i] = string.format('%.0f', first + i - 1) end
+-- A note is left where the log was written and the script did not come to its end.
+local notes, noted = redis.call('HMGET', taken, unpack(names)), false
+
+-- A batch has some hundred events; as many thousands as these would be too much for unpack.
+local news, added, traces = {}, {}, {}
+for i = 1, count do
+  local offset, event, there = first + i - 1, ARGV[i + 11], known[first + i - 1]
+  local is_void = string.byte(event, 2) == void
+  -- What is neither there nor after the end was published, and trimmed since.
+  local fresh = offset > published
+  if there then fresh = string.byte(there, 2) == void and not is_void end
+  if fresh then
+    if there then
+      redis.call('ZREM', log, there)
+      bytes = bytes - #there
+    end
+    news[#news + 1], added[#added + 1], added[#added + 2] = event, names[i], event
+    known[offset], bytes = event, bytes + #event
+  end
+  if fresh or notes[i] then traces[#traces + 1] = { offset, trace(is_void, notes[i]) } end
+  noted = noted or notes[i]
+end
+if #news > 0 then redis.call('ZADD', log, unpack(added)) end
+for _, event in ipairs(news) do redis.call('PUBLISH', channel, event) end
+if noted then redis.call('HDEL', taken, unpack(names)) end
 keep(position, index, published, traces, tonumber(ARGV[10]), ARGV[11])
-settle(position, log, published, bytes, time_at, ARGV[4], ARGV[5], ARGV[6], ARGV[7])
-return sent
+settle(position, log, published, bytes, known, tonumber(ARGV[9]), ARGV[4], ARGV[5], ARGV[6], ARGV[7])
+return #news

@@ -4,11 +4,15 @@
 -- ARGV: number of offsets, an epoch in case one begins, seconds to live, one note for each offset or none at all
 -- Returns: the epoch, the first offset
 local position, taken = KEYS[1], KEYS[3]
-begin(position, KEYS[2], taken, KEYS[4], ARGV[2])
+local epoch = begin(position, KEYS[2], taken, KEYS[4], ARGV[2])
 local first = redis.call('HINCRBY', position, 'offset', ARGV[1]) - ARGV[1] + 1
 redis.call('EXPIRE', position, ARGV[3])
 if #ARGV > 3 then
-  for i = 4, #ARGV do redis.call('HSET', taken, string.format('%.0f', first + i - 4), ARGV[i]) end
+  local notes = {}
+  for i = 4, #ARGV do
+    notes[#notes + 1], notes[#notes + 2] = string.format('%.0f', first + i - 4), ARGV[i]
+  end
+  redis.call('HSET', taken, unpack(notes))
   redis.call('EXPIRE', taken, ARGV[3])
 end
-return { redis.call('HGET', position, 'epoch'), first }
+return { epoch, first }

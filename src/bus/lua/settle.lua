@@ -1,12 +1,12 @@
 -- After events were logged: moves the end of the part without holes on, keeps the log within its bounds, and everything
--- alive. `bytes` is how large the log is.
-local function settle(position, log, published, bytes, time_at, most, most_bytes, log_seconds, position_seconds)
+-- alive. `bytes` is how large the log is; `known` are events of it by offset, which need not be read again.
+local function settle(position, log, published, bytes, known, time_at, most, most_bytes, log_seconds, position_seconds)
   local time = 0
   while true do
-    local next = redis.call('ZRANGEBYSCORE', log, published + 1, published + 1)
-    if #next == 0 then break end
+    local next = known[published + 1] or redis.call('ZRANGEBYSCORE', log, published + 1, published + 1)[1]
+    if not next then break end
     published = published + 1
-    local at = struct.unpack('<i8', next[1], time_at)
+    local at = struct.unpack('<i8', next, time_at)
     if at > time then time = at end
   end
   local count = redis.call('ZCARD', log)

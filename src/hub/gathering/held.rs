@@ -2,8 +2,8 @@
 //!
 //! Pure. A quiet topic waits for nothing: the first event goes at once. Two things wait, in the order in which they came:
 //! news of the moment (joins, leaves, typing, a thread's counts) while others of that kind have just gone out, and what
-//! comes to a large and busy topic, for what follows closely. All that waits leaves in one write for each seat, as soon as
-//! anything may: a message takes along what waits.
+//! comes to a busy topic, for what follows closely: to a large one always, to any other when more flows than anybody reads.
+//! All that waits leaves in one write for each seat, as soon as anything may: a message takes along what waits.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,11 @@ pub(super) const FOR_EACH_SEAT: Duration = Duration::from_micros(1);
 pub(super) const LONGEST: Duration = Duration::from_millis(8);
 /// How long after the last events a topic is called busy.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
+/// In a flood of messages each seat is written to once in this time: nobody reads ten messages a second, and a write to a
+/// socket costs more than all that is in it.
+pub(super) const PACE: Duration = Duration::from_millis(100);
+/// How many messages leave at once before they flow at that pace.
+pub(super) const BURST: u32 = 10;
 
 /// What waits for its time.
 #[derive(Default)]
@@ -42,6 +47,8 @@ pub(super) struct Held {
     left: Option<Instant>,
     /// When news of the moment left last.
     passing_left: Option<Instant>,
+    /// When a whole burst may leave at once again: later by a pace with everything that leaves.
+    rested: Option<Instant>,
 }
 
 impl Held {
@@ -71,7 +78,9 @@ impl Held {
         }
         if let Some(came) = self.urgent {
             let is_busy = self.left.is_some_and(|left| came.saturating_duration_since(left) < BUSY);
-            return Some(if is_busy { came + wait(seats) } else { came });
+            let ready = if is_busy { came + wait(seats) } else { came };
+            let paced = self.rested.filter(|_| seats >= FEW).map(|rested| rested - PACE * (BURST - 1));
+            return Some(paced.map_or(ready, |paced| ready.max(paced)));
         }
         let last = self.passing_left.filter(|_| seats >= FEW);
         let pause = if self.is_soon { PASSING } else { STREAM };
@@ -82,6 +91,9 @@ impl Held {
     pub(super) fn take(&mut self, now: Instant) -> Batch {
         let batch = std::mem::take(&mut self.batch);
         self.left = Some(now);
+        if self.urgent.is_some() {
+            self.rested = Some(self.rested.map_or(now, |rested| rested.max(now)) + PACE);
+        }
         if batch.is_passing() {
             self.passing_left = Some(now);
         }
@@ -196,6 +208,37 @@ mod tests {
         held.take(now + ms(105));
         held.add(message(), now + ms(105) + BUSY);
         assert_eq!(held.due(5_000), Some(now + ms(105) + BUSY), "it was quiet for a while");
+    }
+
+    #[test]
+    fn a_flood_of_messages_flows_at_a_pace() {
+        let mut held = Held::default();
+        let (mut now, mut left) = (Instant::now(), Vec::new());
+        let end = now + ms(10_000);
+        while now < end {
+            held.add(message(), now);
+            if held.due(FEW).is_some_and(|due| due <= now) {
+                left.push((now, held.take(now).len()));
+            }
+            now += ms(10);
+        }
+        assert!(left.iter().take(BURST as usize).all(|(_, events)| *events == 1), "who talks does not wait: {left:?}");
+        let (_, flood) = left.split_at(BURST as usize + 2);
+        assert!(flood.iter().all(|(_, events)| *events == 10), "{left:?}");
+        assert!(flood.windows(2).all(|pair| pair[1].0 - pair[0].0 == PACE), "{left:?}");
+        held.take(now);
+        held.add(message(), now);
+        assert_eq!(held.due(FEW - 1), Some(now), "among few nothing is won");
+        held.take(now);
+        // After a while all of a burst may leave again.
+        let rested = now + PACE * (BURST + 2);
+        for _ in 0..BURST {
+            held.add(message(), rested);
+            assert_eq!(held.due(FEW), Some(rested));
+            held.take(rested);
+        }
+        held.add(message(), rested);
+        assert_eq!(held.due(FEW), Some(rested + PACE));
     }
 
     #[test]
