@@ -76,9 +76,7 @@ impl Note {
             Self::New(message) | Self::Changed(message) => *message,
         }
     }
-}
 
-impl Note {
     /// As Redis keeps it: the letter and the id of the record that it will be in the index.
     #[must_use]
     pub fn record(&self) -> [u8; TRACE] {
