@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use community_gateway::bus::{Bus, Envelope, Kind, Note, Trace};
 use community_gateway::domain::{MessageId, Micros, RoomId, Topic, UserId};
+use community_gateway::keyspace;
 use community_gateway::telemetry::Metrics;
 use community_gateway::wire::event::Place;
 use uuid::Uuid;
@@ -65,6 +66,21 @@ async fn what_comes_in_parts_and_twice_is_logged_once_at_its_place_and_remembere
     assert_eq!(logged, events(first.epoch, 1, 6).into_iter().map(|event| event.body).collect::<Vec<_>>());
     let traces: Vec<_> = notes.into_iter().map(Trace::Noted).collect();
     assert_eq!(log.traces(TOPIC, place(1), 6).await.unwrap(), Some(traces));
+}
+
+#[tokio::test]
+async fn a_note_that_is_none_spoils_no_others() {
+    let (server, bus) = bus().await;
+    let log = bus.log();
+    let notes: Vec<_> = (1..=3).map(|n| Note::New(id(n))).collect();
+    let first = log.reserve(&[(TOPIC, 3)], &notes).await.unwrap()[0];
+    let mut redis = redis::Client::open(server.url(3)).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let foreign = format!("new {}", id(2).0);
+    redis::cmd("HSET").arg(keyspace::taken(TOPIC)).arg(2).arg(foreign).exec_async(&mut redis).await.unwrap();
+    assert_eq!(log.notes(TOPIC, 1, 3).await.unwrap(), [Some(notes[0]), None, Some(notes[2])]);
+    assert_eq!(log.publish(TOPIC, first, &events(first.epoch, 1, 3)).await.unwrap(), 3);
+    let traces = vec![Trace::Noted(notes[0]), Trace::Untold, Trace::Noted(notes[2])];
+    assert_eq!(log.traces(TOPIC, first, 3).await.unwrap(), Some(traces));
 }
 
 #[tokio::test]

@@ -2,13 +2,12 @@
 //!
 //! Redis gives the offset and refuses the log, by its own rules on commands, so that the instance stands exactly there.
 
+use community_gateway::bus::Note;
+use community_gateway::domain::MessageId;
 use serde_json::{Value, json};
 
 use super::dm::{conversation, path};
 use super::resume_replay::{enter, place, say, texts, without_limits};
-use community_gateway::bus::Note;
-use community_gateway::domain::MessageId;
-
 use crate::channels_stage::{Django, topic};
 use crate::support::{RoomSpec, Stack, eventually};
 

@@ -3,10 +3,11 @@
 -- message's id. The records after the offset in `base` stand in `index` one behind the other.
 local no_id = string.rep('\0', 16)
 
--- The record of an event. Its note, if there is one, is its record.
+-- The record of an event. Its note, if there is one, is its record; what is none, because somebody else wrote it, must not
+-- move the records behind it.
 local function trace(is_void, note)
   if is_void then return 'v' .. no_id end
-  return note or 'o' .. no_id
+  return note and #note == 17 and note or 'o' .. no_id
 end
 
 -- Keeps records {offset, record}, those of neighbours in one write. Nothing is known of what was published before the first.
